@@ -1,0 +1,74 @@
+package inroot
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// tree makes a root with links that try to leave it, and a secret beside it.
+func tree(t *testing.T) *os.File {
+	t.Helper()
+	dir := t.TempDir()
+	root := filepath.Join(dir, "root")
+	for _, err := range []error{
+		os.MkdirAll(filepath.Join(root, "etc"), 0o755),
+		os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("inside"), 0o644),
+		os.WriteFile(filepath.Join(dir, "secret"), []byte("outside"), 0o644),
+		os.Symlink("../../../../secret", filepath.Join(root, "up")),
+		os.Symlink("/etc/passwd", filepath.Join(root, "absolute")),
+		os.Symlink("/proc/self/fd/0", filepath.Join(root, "magic")),
+		unix.Mkfifo(filepath.Join(root, "fifo"), 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := os.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func TestReadFile(t *testing.T) {
+	root := tree(t)
+	for path, want := range map[string]string{"etc/passwd": "inside", "/etc/passwd": "inside", "../etc/passwd": "inside", "absolute": "inside"} {
+		if b, err := ReadFile(root, path, 100); err != nil || string(b) != want {
+			t.Errorf("%s: %q %v", path, b, err)
+		}
+	}
+	for path, want := range map[string]error{"up": fs.ErrNotExist, "../secret": fs.ErrNotExist, "fifo": ErrNotRegular, "etc": ErrNotRegular, "magic": fs.ErrNotExist} {
+		if b, err := ReadFile(root, path, 100); !errors.Is(err, want) {
+			t.Errorf("%s: %q %v, want %v", path, b, err, want)
+		}
+	}
+	if _, err := ReadFile(root, "etc/passwd", 3); err == nil {
+		t.Error("a file over the limit was read")
+	}
+}
+
+func TestMkdirAll(t *testing.T) {
+	root := tree(t)
+	if err := os.Symlink("/../..", filepath.Join(root.Name(), "out")); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"a/b/c", "/a/b/c/d", "../x", "out/y", "/"} {
+		if err := MkdirAll(root, path, 0o755); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	for _, path := range []string{"a/b/c/d", "x", "y"} {
+		if info, err := os.Stat(filepath.Join(root.Name(), path)); err != nil || !info.IsDir() {
+			t.Errorf("%s was not made inside: %v", path, err)
+		}
+	}
+	if err := MkdirAll(root, "etc/passwd/x", 0o755); !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("below a file: %v", err)
+	}
+}

@@ -1,0 +1,110 @@
+package image
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+)
+
+func named(t *testing.T, s string) reference.Named {
+	t.Helper()
+	ref, err := ParseName(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ref
+}
+
+func filled(t *testing.T) (*Store, Image, Image) {
+	t.Helper()
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := Image{ID: digest.FromString("a"), Size: 1}, Image{ID: digest.FromString("b"), Size: 2}
+	for _, img := range []Image{a, b} {
+		if err := s.Put(img); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s, a, b
+}
+
+func TestNames(t *testing.T) {
+	s, a, b := filled(t)
+	long := "registry.example/" + strings.Repeat("x/", 100) + "x:" + strings.Repeat("t", 128)
+	for _, n := range []string{"app", "app:1", long} {
+		if before, err := s.Tag(named(t, n), a.ID); before != "" || err != nil {
+			t.Fatal(n, before, err)
+		}
+	}
+	if before, err := s.Tag(named(t, "app:1"), b.ID); before != a.ID || err != nil {
+		t.Fatal(before, err)
+	}
+	for user, want := range map[string]digest.Digest{
+		"app": a.ID, "app:latest": a.ID, "docker.io/library/app": a.ID, "app:1": b.ID, long: a.ID,
+		a.ID.String(): a.ID, a.ID.Encoded(): a.ID, a.ID.Encoded()[:12]: a.ID, "sha256:" + b.ID.Encoded()[:12]: b.ID,
+	} {
+		if got, err := s.Resolve(user); got != want || err != nil {
+			t.Errorf("%s: %s %v", user, got, err)
+		}
+	}
+	names, err := s.Names()
+	if err != nil || len(names[a.ID]) != 2 || len(names[b.ID]) != 1 {
+		t.Errorf("%v %v", names, err)
+	}
+	if err := s.Untag(named(t, "app:1")); err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range []string{"app:1", "nothing", digest.FromString("c").String(), "00"} {
+		if _, err := s.Resolve(user); !errdefs.IsNotFound(err) {
+			t.Errorf("%s: %v", user, err)
+		}
+	}
+	for _, user := range []string{"App", "", "a:b:c"} {
+		if _, err := s.Resolve(user); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%q: %v", user, err)
+		}
+	}
+}
+
+func TestDamageIsSetAside(t *testing.T) {
+	s, a, b := filled(t)
+	if err := os.WriteFile(filepath.Join(s.root, "images", a.ID.Encoded()), []byte("rubbish"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	images, err := s.List()
+	if len(images) != 1 || images[0].ID != b.ID || err == nil || !strings.Contains(err.Error(), "set aside") {
+		t.Errorf("%v %v", images, err)
+	}
+	if !s.Damaged() {
+		t.Error("a record that was set aside is forgotten")
+	}
+	if images, err := s.List(); len(images) != 1 || err != nil {
+		t.Errorf("afterwards: %v %v", images, err)
+	}
+}
+
+func TestParseConfig(t *testing.T) {
+	for name, in := range map[string]string{
+		"no JSON":         `{`,
+		"foreign rootfs":  `{"rootfs":{"type":"windows"}}`,
+		"no digest":       `{"rootfs":{"type":"layers","diff_ids":["../../etc"]}}`,
+		"another digest":  `{"rootfs":{"type":"layers","diff_ids":["sha512:` + strings.Repeat("0", 128) + `"]}}`,
+		"no list of them": `{"rootfs":{"diff_ids":"x"}}`,
+	} {
+		if _, err := ParseConfig([]byte(in)); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte(`{"rootfs":{"type":"layers","diff_ids":[]},"config":{"Healthcheck":{"Test":["CMD","x"]}}}`))
+	f.Fuzz(func(t *testing.T, b []byte) { _, _ = ParseConfig(b) })
+}

@@ -1,0 +1,182 @@
+package volume
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/berth-engine/berth/internal/atomicfile"
+	"github.com/berth-engine/berth/internal/cleanup"
+	"github.com/containerd/errdefs"
+)
+
+// Volume is the record of one.
+type Volume struct {
+	Name    string
+	Labels  map[string]string `json:",omitempty"`
+	Options map[string]string `json:",omitempty"`
+	Created time.Time
+	// Anonymous is true for a volume that was made because an image or a -v without a name wanted
+	// one; it goes with its container.
+	Anonymous bool `json:",omitempty"`
+	// Container is the container that an anonymous volume was made for.
+	Container string `json:",omitempty"`
+}
+
+// Store keeps volumes below a directory:
+//
+//	ROOT/NAME/record   one checksummed record
+//	ROOT/NAME/_data    what containers mount
+//	ROOT/.new-*        being filled; swept by Open
+//	ROOT/.old-*        being deleted; swept by Open
+type Store struct {
+	root string
+	mu   sync.Mutex // orders creating and removing
+}
+
+// namePattern is Docker's (moby, "RestrictedNamePattern").
+var namePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+
+const nameMax = 255
+
+// Open makes the directory where it is missing, and sweeps what a crash left half-made.
+func Open(root string) (*Store, error) {
+	if err := os.MkdirAll(root, 0o711); err != nil {
+		return nil, fmt.Errorf("volume store: %w", err)
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return nil, fmt.Errorf("volume store: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".new-") || strings.HasPrefix(e.Name(), ".old-") {
+			if err := os.RemoveAll(filepath.Join(root, e.Name())); err != nil {
+				return nil, fmt.Errorf("volume store: %w", err)
+			}
+		}
+	}
+	return &Store{root: root}, nil
+}
+
+// NewName returns a name for an anonymous volume: 64 hexadecimal digits.
+func NewName() string {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
+
+// CheckName refuses what can't be a volume's name, in Docker's words.
+func CheckName(name string) error {
+	if !namePattern.MatchString(name) || len(name) > nameMax {
+		return fmt.Errorf("%q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path: %w", name, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// Create makes a volume; fill (may be nil) writes into its still nameless data directory. Where the
+// name is taken the volume that has it is returned with errdefs.ErrAlreadyExists.
+func (s *Store) Create(v Volume, fill func(dir string) error) (_ Volume, err error) {
+	if err := CheckName(v.Name); err != nil {
+		return Volume{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old, err := s.Get(v.Name); !errdefs.IsNotFound(err) {
+		return old, errors.Join(err, fmt.Errorf("volume %s: %w", v.Name, errdefs.ErrAlreadyExists))
+	}
+	aside, err := os.MkdirTemp(s.root, ".new-")
+	if err != nil {
+		return Volume{}, fmt.Errorf("create volume %s: %w", v.Name, err)
+	}
+	undo := cleanup.New()
+	defer undo.Run(&err)
+	undo.Add(func() error { return os.RemoveAll(aside) })
+	data := filepath.Join(aside, "_data")
+	if err := os.Mkdir(data, 0o755); err != nil {
+		return Volume{}, fmt.Errorf("create volume %s: %w", v.Name, err)
+	}
+	if fill != nil {
+		if err := fill(data); err != nil {
+			return Volume{}, fmt.Errorf("fill volume %s: %w", v.Name, err)
+		}
+	}
+	v.Created = time.Now().UTC()
+	if err := atomicfile.WriteRecord(filepath.Join(aside, "record"), v, atomicfile.Durable); err != nil {
+		return Volume{}, err
+	}
+	if err := os.Chmod(aside, 0o711); err != nil {
+		return Volume{}, err
+	}
+	if err := os.Rename(aside, filepath.Join(s.root, v.Name)); err != nil {
+		return Volume{}, fmt.Errorf("create volume %s: %w", v.Name, err)
+	}
+	undo.Cancel()
+	return v, atomicfile.SyncDir(s.root)
+}
+
+// Get returns a volume; errdefs.ErrNotFound where there is none.
+func (s *Store) Get(name string) (Volume, error) {
+	notFound := fmt.Errorf("get %s: no such volume: %w", name, errdefs.ErrNotFound)
+	if CheckName(name) != nil {
+		return Volume{}, notFound
+	}
+	var v Volume
+	err := atomicfile.ReadRecord(filepath.Join(s.root, name, "record"), &v)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Volume{}, notFound
+	}
+	return v, err
+}
+
+// List returns the volumes by name; damaged records are reported beside those that are whole.
+func (s *Store) List() ([]Volume, error) {
+	entries, err := os.ReadDir(s.root)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]Volume{}
+	var broken []error
+	for _, e := range entries {
+		if CheckName(e.Name()) != nil {
+			continue
+		}
+		switch v, err := s.Get(e.Name()); {
+		case errdefs.IsNotFound(err): // removed meanwhile
+		case err != nil:
+			broken = append(broken, err)
+		default:
+			found[v.Name] = v
+		}
+	}
+	return slices.SortedFunc(maps.Values(found), func(a, b Volume) int { return strings.Compare(a.Name, b.Name) }), errors.Join(broken...)
+}
+
+// Path is the directory that containers mount.
+func (s *Store) Path(name string) string { return filepath.Join(s.root, name, "_data") }
+
+// Remove removes a volume and its data. The caller knows that no container uses it.
+func (s *Store) Remove(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.Get(name); errdefs.IsNotFound(err) {
+		return err
+	}
+	old := filepath.Join(s.root, ".old-"+NewName())
+	if err := os.Rename(filepath.Join(s.root, name), old); err != nil {
+		return fmt.Errorf("remove volume %s: %w", name, err)
+	}
+	if err := atomicfile.SyncDir(s.root); err != nil {
+		return err
+	}
+	return os.RemoveAll(old)
+}

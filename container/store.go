@@ -1,0 +1,119 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/berth-engine/berth/internal/atomicfile"
+)
+
+// Store keeps records and says where a container's files are:
+//
+//	DATA/ID/record       a container that outlives the machine's uptime
+//	DATA/ID/upper, work  its writable layer (also of a --rm container)
+//	DATA/ID/log…         its log
+//	EXEC/ID/record       a --rm container
+//	EXEC/ID/…            the shim's socket and exit record, hosts, resolv.conf, hostname
+type Store struct{ data, exec string }
+
+// OpenStore makes both directories where they are missing.
+func OpenStore(data, exec string) (*Store, error) {
+	for _, dir := range []string{data, exec} {
+		if err := os.MkdirAll(dir, 0o710); err != nil {
+			return nil, fmt.Errorf("container store: %w", err)
+		}
+	}
+	return &Store{data, exec}, nil
+}
+
+// DataDir is the container's directory on disk.
+func (s *Store) DataDir(id string) string { return filepath.Join(s.data, id) }
+
+// ExecDir is the container's directory for what only matters while the machine is up.
+func (s *Store) ExecDir(id string) string { return filepath.Join(s.exec, id) }
+
+func (s *Store) path(r *Record) string {
+	if r.Config.AutoRemove {
+		return filepath.Join(s.ExecDir(r.ID), "record")
+	}
+	return filepath.Join(s.DataDir(r.ID), "record")
+}
+
+// Make makes the directories of a new container. Destroy removes them.
+func (s *Store) Make(id string) error {
+	for _, dir := range []string{s.DataDir(id), s.ExecDir(id)} {
+		if err := os.Mkdir(dir, 0o710); err != nil {
+			return fmt.Errorf("create container: %w", err)
+		}
+	}
+	return nil
+}
+
+// Save writes a record; the directories are there.
+func (s *Store) Save(r *Record, d atomicfile.Durability) error {
+	if r.Config.AutoRemove {
+		d = atomicfile.Volatile
+	}
+	path := s.path(r)
+	if err := os.MkdirAll(filepath.Dir(path), 0o710); err != nil { // the exec root goes with a reboot
+		return err
+	}
+	return atomicfile.WriteRecord(path, r, d)
+}
+
+// Destroy removes all that a container has on disk, whatever is there of it: the record first, then
+// the data. It is idempotent.
+func (s *Store) Destroy(id string) error {
+	var errs []error
+	for _, dir := range []string{s.DataDir(id), s.ExecDir(id)} {
+		err := os.Remove(filepath.Join(dir, "record"))
+		if err == nil && dir == s.DataDir(id) {
+			err = atomicfile.SyncDir(dir)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, os.RemoveAll(s.DataDir(id)), os.RemoveAll(s.ExecDir(id)))...)
+}
+
+// Load reads every record. strays are the IDs of directories without one: containers whose creation
+// or removal was cut short, or --rm ones of before a reboot. A damaged record is an error beside the
+// others, and its container is no stray.
+func (s *Store) Load() (records []*Record, strays []string, err error) {
+	seen := map[string]bool{}
+	var broken []error
+	for _, root := range []string{s.data, s.exec} {
+		entries, err := os.ReadDir(root)
+		if err != nil {
+			return nil, nil, fmt.Errorf("container store: %w", err)
+		}
+		for _, e := range entries {
+			if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+				continue
+			}
+			known := seen[e.Name()]
+			r := &Record{}
+			switch err := atomicfile.ReadRecord(filepath.Join(root, e.Name(), "record"), r); {
+			case err == nil:
+				records = append(records, r)
+				seen[e.Name()] = true
+			case errors.Is(err, fs.ErrNotExist):
+				seen[e.Name()] = known
+			default:
+				broken = append(broken, err)
+				seen[e.Name()] = true
+			}
+		}
+	}
+	for id, known := range seen {
+		if !known {
+			strays = append(strays, id)
+		}
+	}
+	return records, strays, errors.Join(broken...)
+}

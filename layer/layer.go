@@ -20,7 +20,7 @@ type Layer struct {
 	// Metadata is the sha256 of superblock and metadata of the layer file.
 	Metadata digest.Digest
 	// Implied are the directories that exist in the layer only because something is in them: the tar
-	// has no entry for them. Clean paths without a leading slash, "." for the root, sorted.
+	// has no entry for them. Clean paths without a leading slash, sorted; the root is not among them.
 	Implied []string `json:",omitempty"`
 }
 

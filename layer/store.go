@@ -3,24 +3,14 @@ package layer
 import (
 	"context"
 	"errors"
-	"io"
-	"time"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
-)
 
-// Form is how the kernel is given a layer.
-type Form string
-
-const (
-	// Auto takes the first of the others that works here, in their order.
-	Auto Form = ""
-	// Direct mounts the layer file itself (Linux 6.12 and later; not from tmpfs or an overlay).
-	Direct Form = "direct"
-	// Loop mounts the layer file through a read-only loop device.
-	Loop Form = "loop"
-	// Dir unpacks the layer into a directory beside its file. It costs the disk twice.
-	Dir Form = "dir"
+	"github.com/berth-engine/berth/layer/erofs"
 )
 
 // Options say where a Store lives.
@@ -32,73 +22,140 @@ type Options struct {
 	ExecRoot string
 	// Form is the storage form.
 	Form Form
+	// Limits bound what a tar can make of a layer. The zero value are erofs.DefaultLimits.
+	Limits erofs.Limits
 }
 
 // Store is a set of layers on disk, and their mounts. All its methods may be called concurrently.
-type Store struct{}
+//
+// On disk, below Root: layers/ (files and records), derived/ (layer files made of several layers,
+// which can be made again), unpacked/ (directory form only), tmp/ (what is not finished, or not yet
+// deleted). Below ExecRoot: mounts/NAME for each file that is mounted, and an empty directory.
+type Store struct {
+	files, derived, unpacked, tmp string // directories below Root
+	mounts, empty                 string // directories below ExecRoot
+	limits                        erofs.Limits
+	forms                         *forms
+	overlay                       *overlay
 
-var errNotBuilt = errors.New("package layer: not built yet")
+	// mu guards the maps and what they say of pins. It is taken last, and never held while the disk
+	// or the kernel is waited for.
+	mu      sync.Mutex
+	records map[digest.Digest]record // guarded by mu; of layers that were read before
+	lowers  map[string]*lower        // guarded by mu; by name of object, never deleted from
+	tops    map[digest.Digest]string // guarded by mu; ChainID → name of the object on top, "" = none
+
+	adopted adoption
+
+	background sync.WaitGroup
+	stop       context.CancelFunc // ends what runs in the background
+}
 
 // Open opens the store, makes its directories and sweeps what a killed engine left half-written.
 // It mounts nothing and asks the kernel nothing. ctx is for Open only. The caller closes the store.
-func Open(ctx context.Context, o Options) (*Store, error) { return nil, errNotBuilt }
+func Open(ctx context.Context, o Options) (*Store, error) {
+	root, err := filepath.Abs(o.Root)
+	if err != nil {
+		return nil, fmt.Errorf("open the layer store: %w", err)
+	}
+	execRoot, err := filepath.Abs(o.ExecRoot)
+	if err != nil {
+		return nil, fmt.Errorf("open the layer store: %w", err)
+	}
+	s := &Store{
+		files:    filepath.Join(root, "layers"),
+		derived:  filepath.Join(root, "derived"),
+		unpacked: filepath.Join(root, "unpacked"),
+		tmp:      filepath.Join(root, "tmp"),
+		mounts:   filepath.Join(execRoot, "mounts"),
+		empty:    filepath.Join(execRoot, "empty"),
+		limits:   o.Limits,
+		records:  map[digest.Digest]record{},
+		lowers:   map[string]*lower{},
+		tops:     map[digest.Digest]string{},
+	}
+	if s.forms, err = newForms(o.Form, s.unpacked, s.tmp); err != nil {
+		return nil, err
+	}
+	s.overlay = &overlay{scratch: s.mounts}
+	for _, dir := range []string{s.files, s.derived, s.unpacked, s.tmp, execRoot, s.mounts, s.empty} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("open the layer store: %w", err)
+		}
+	}
+	if err := os.Chmod(execRoot, 0o700); err != nil {
+		return nil, fmt.Errorf("open the layer store: %w", err)
+	}
+	for _, sweep := range []func() error{
+		func() error { return s.sweep(s.files) },
+		func() error { return s.sweep(s.derived) },
+		s.sweepDerived,
+		s.sweepUnpacked,
+		ctx.Err,
+	} {
+		if err := sweep(); err != nil {
+			return nil, fmt.Errorf("sweep the layer store at %s: %w", root, err)
+		}
+	}
+	return s, s.emptyTmp(ctx)
+}
 
 // Close unmounts the layers that no stack pins and waits for work in the background. The others stay
 // mounted (their containers go on) and are found again by the next Open on the same exec root.
-func (s *Store) Close() error { return errNotBuilt }
-
-// Put stores the layer whose uncompressed tar is read from tar, up to its end. With want, a tar that
-// has another digest is refused (errdefs.ErrInvalidArgument) and nothing is kept; where want is here already, Put
-// returns without reading. When it returns, the layer is verified and durable.
-func (s *Store) Put(ctx context.Context, tar io.Reader, want digest.Digest) (Layer, error) {
-	return Layer{}, errNotBuilt
+func (s *Store) Close() error {
+	s.stop()
+	s.background.Wait()
+	_, err := s.releaseIdle(0)
+	return err
 }
 
-// Get returns the layer. The error is errdefs.ErrNotFound where it is not here, and
-// errdefs.ErrDataLoss where its record is damaged (Repair may help).
-func (s *Store) Get(diffID digest.Digest) (Layer, error) { return Layer{}, errNotBuilt }
-
-// List returns all layers, sorted by diffID. Those that cannot be read are left out and named by the
-// error: a list beside an error is good as far as it goes.
-func (s *Store) List() ([]Layer, error) { return nil, errNotBuilt }
-
-// Remove deletes layers; those that are not here are no error. Where a stack pins one of them, the
-// error is errdefs.ErrConflict and nothing is removed. Many at once cost one sync.
-func (s *Store) Remove(ctx context.Context, diffIDs ...digest.Digest) error { return errNotBuilt }
-
-// Tar returns the layer's tar, byte for byte as it was put. The caller closes it.
-func (s *Store) Tar(diffID digest.Digest) (io.ReadCloser, error) { return nil, errNotBuilt }
-
-// Verify reads the whole layer and compares tar and metadata with their digests. The error is
-// errdefs.ErrDataLoss where one differs.
-func (s *Store) Verify(ctx context.Context, diffID digest.Digest) error { return errNotBuilt }
-
-// Repair makes record and metadata anew from the tar, where the tar is still whole. Where it is not,
-// the error is errdefs.ErrDataLoss and the layer must be fetched again. A layer that a stack pins is not touched:
-// errdefs.ErrConflict.
-func (s *Store) Repair(ctx context.Context, diffID digest.Digest) error { return errNotBuilt }
-
-// ReleaseIdle unmounts the layers that no stack has pinned for the given time, and returns how many.
-// What they had in the page cache goes with the mount.
-func (s *Store) ReleaseIdle(ctx context.Context, idle time.Duration) (int, error) {
-	return 0, errNotBuilt
+// emptyTmp deletes in the background what is in tmp now. Names in tmp are never used twice, so that
+// what comes later is left alone.
+func (s *Store) emptyTmp(ctx context.Context) error {
+	names, err := os.ReadDir(s.tmp)
+	if err != nil {
+		return err
+	}
+	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx)) // until Close
+	s.background.Go(func() {
+		for _, e := range names {
+			if ctx.Err() != nil {
+				return
+			}
+			_ = removeTree(filepath.Join(s.tmp, e.Name())) // the next Open tries again
+		}
+	})
+	return nil
 }
 
-// Info says how layers are mounted here.
-type Info struct {
-	// Form is the storage form in use.
-	Form Form
-	// DirectIO is true where the page cache holds what is read from layers once, not twice.
-	DirectIO bool
-	// Overlay is how lower layers are named to overlayfs: "descriptor", "lowerdir+" or "lowerdir".
-	Overlay string
-	// MaxLayers is the number of layers that overlayfs takes; the lowest of deeper stacks are merged.
-	MaxLayers int
-	// Mounted and Pinned count layers.
-	Mounted, Pinned int
-	// Notes say in a sentence each why a better form is not in use, and what the one in use costs.
-	Notes []string
+// discard moves path to tmp, from where the next emptyTmp deletes it. It is atomic and quick.
+func (s *Store) discard(path string) error {
+	dir, err := os.MkdirTemp(s.tmp, "discarded-*")
+	if err != nil {
+		return err
+	}
+	return os.Rename(path, filepath.Join(dir, filepath.Base(path)))
 }
 
-// Info asks the kernel what it takes (once) and returns what is in use.
-func (s *Store) Info(ctx context.Context) (Info, error) { return Info{}, errNotBuilt }
+// sweepUnpacked discards unpacked directories whose layer is gone.
+func (s *Store) sweepUnpacked() error {
+	entries, err := os.ReadDir(s.unpacked)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		for _, dir := range []string{s.files, s.derived} {
+			_, err = os.Lstat(filepath.Join(dir, e.Name()+recordSuffix))
+			if !errors.Is(err, os.ErrNotExist) {
+				break
+			}
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			err = s.discard(filepath.Join(s.unpacked, e.Name()))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,50 +1,336 @@
 package layer
 
 import (
+	"archive/tar"
 	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
 	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 // Upper is the writable directory of one container or build step. Its methods follow no link out of
 // it and open nothing but regular files and directories.
-type Upper struct{}
+type Upper struct {
+	dir string
+	id  string // of this value, for uppers that are made on it
 
-// NewUpper makes dir (which must not exist; its parent must) an upper: dir/upper and dir/work for overlayfs, on a file
-// system that can hold overlay's uppers. Owner, mode and xattrs of the root are set at the first Mount.
-func (s *Store) NewUpper(dir string) (*Upper, error) { return nil, errNotBuilt }
+	mu     sync.Mutex
+	on     *foundation   // guarded by mu; what it was first mounted on, nil if not by this engine
+	became digest.Digest // guarded by mu
+}
+
+// foundation is what an upper was made on.
+type foundation struct {
+	chain  digest.Digest
+	uppers []*Upper // the lowest first
+}
+
+// On disk: dir/upper and dir/work are overlayfs's; dir/base is a symbolic link whose target names what
+// the upper was first mounted on; dir/boot is one that names the boot during which it was mounted
+// volatile.
+const (
+	upperName = "upper"
+	workName  = "work"
+	baseName  = "base"
+	bootName  = "boot"
+)
+
+// NewUpper makes dir (which must not exist; its parent must) an upper: dir/upper and dir/work for
+// overlayfs, on a file system that can hold overlay's uppers. Owner, mode and xattrs of the root are
+// set at the first Mount.
+func (s *Store) NewUpper(dir string) (*Upper, error) {
+	for _, d := range []string{dir, filepath.Join(dir, upperName), filepath.Join(dir, workName)} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			return nil, s.diskError("make a writable layer", err)
+		}
+	}
+	return newUpper(dir), nil
+}
 
 // OpenUpper opens what NewUpper made. The error is errdefs.ErrNotFound where there is none.
-func (s *Store) OpenUpper(dir string) (*Upper, error) { return nil, errNotBuilt }
+func (s *Store) OpenUpper(dir string) (*Upper, error) {
+	for _, name := range []string{upperName, workName} {
+		info, err := os.Lstat(filepath.Join(dir, name))
+		if errors.Is(err, os.ErrNotExist) || err == nil && !info.IsDir() {
+			return nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("%s is not a writable layer: it has no directory %q", dir, name))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open a writable layer: %w", err)
+		}
+	}
+	return newUpper(dir), nil
+}
+
+func newUpper(dir string) *Upper { return &Upper{dir: dir, id: rand.Text()} }
 
 // Dir is the directory that NewUpper made.
-func (u *Upper) Dir() string { return "" }
+func (u *Upper) Dir() string { return u.dir }
+
+func (u *Upper) upper() string { return filepath.Join(u.dir, upperName) }
+func (u *Upper) work() string  { return filepath.Join(u.dir, workName) }
+
+// Became says that the upper's content is the layer diffID, so that uppers made on it are also at
+// home on stacks that have the layer in its place.
+func (u *Upper) Became(diffID digest.Digest) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.became = diffID
+}
+
+func (u *Upper) layer() digest.Digest {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.became
+}
+
+// noLayers names an empty stack as a base.
+const noLayers = "nothing"
+
+// base names what the upper was first mounted on, "" where it never was.
+func (u *Upper) base() string {
+	u.mu.Lock()
+	on := u.on
+	u.mu.Unlock()
+	if on != nil {
+		return baseOf(on.chain, on.uppers)
+	}
+	target, err := os.Readlink(filepath.Join(u.dir, baseName))
+	if err != nil {
+		return ""
+	}
+	return target
+}
+
+// baseOf names layers with uppers on them. An upper that has become a layer counts as that, so that
+// the name is the same when the layer takes its place.
+func baseOf(chain digest.Digest, uppers []*Upper) string {
+	for len(uppers) > 0 && uppers[0].layer() != "" {
+		chain, uppers = chainOn(chain, uppers[0].layer()), uppers[1:]
+	}
+	name := noLayers
+	if chain != "" {
+		name = chain.String()
+	}
+	for _, u := range uppers {
+		name += "+" + u.id
+	}
+	return name
+}
+
+// mount mounts the upper on st's lower layers, which m has.
+func (u *Upper) mount(st *Stack, m overlayMount) (_ *os.File, err error) {
+	defer func() {
+		if err != nil && !errdefs.IsFailedPrecondition(err) {
+			err = fmt.Errorf("mount the writable layer %s: %w", u.dir, err)
+		}
+	}()
+	if m.upper, err = openRoot(u.upper()); err != nil {
+		return nil, err
+	}
+	defer m.upper.Close()
+	if m.work, err = openRoot(u.work()); err != nil {
+		return nil, err
+	}
+	defer m.work.Close()
+	if err := u.claim(st, m.upper, m.lowers[0]); err != nil {
+		return nil, err
+	}
+	if err := u.trust(); err != nil {
+		return nil, err
+	}
+	if m.volatile {
+		if err := u.volatile(); err != nil {
+			return nil, err
+		}
+	}
+	return st.s.overlay.mount(m)
+}
+
+// claim makes st what the upper belongs to, or refuses where it belongs to another. The first time, the
+// upper's root gets the attributes of the stack's: overlayfs shows those of the uppermost directory.
+func (u *Upper) claim(st *Stack, upper, below *os.File) error {
+	here := baseOf(st.chain, st.uppers)
+	made := u.base()
+	switch {
+	case made == here:
+		return nil
+	case made != "":
+		return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("the writable layer %s was made on %s, it cannot be mounted on %s", u.dir, made, here))
+	}
+	if err := copyAttributes(upper, below); err != nil {
+		return err
+	}
+	if err := os.Symlink(here, filepath.Join(u.dir, baseName)); err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.on = &foundation{chain: st.chain, uppers: st.uppers}
+	return nil
+}
+
+// copyAttributes gives the directory to (O_PATH) owner, mode, xattrs and time of from.
+func copyAttributes(to, from *os.File) error {
+	a, err := attributesOf(from)
+	if err != nil {
+		return err
+	}
+	p := fdPath(to)
+	if err := os.Chown(p, int(a.st.Uid), int(a.st.Gid)); err != nil {
+		return err
+	}
+	if err := unix.Chmod(p, a.st.Mode&0o7777); err != nil {
+		return &os.PathError{Op: "chmod", Path: to.Name(), Err: err}
+	}
+	for _, x := range a.xattrs {
+		if err := unix.Setxattr(p, x.name, []byte(x.value), 0); err != nil {
+			return &os.PathError{Op: "set the attribute " + x.name + " of", Path: to.Name(), Err: err}
+		}
+	}
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, a.st.Mtim}
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, p, times, 0); err != nil {
+		return &os.PathError{Op: "set the time of", Path: to.Name(), Err: err}
+	}
+	return nil
+}
+
+// trust refuses an upper that was mounted volatile when the machine went down: what it holds may never
+// have reached the disk (overlayfs.rst, "Volatile mount"). After a mount of the same boot that ended
+// otherwise, overlayfs's mark is taken away.
+func (u *Upper) trust() error {
+	mark := filepath.Join(u.work(), "work", "incompat", "volatile")
+	if _, err := os.Lstat(mark); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	then, err := os.Readlink(filepath.Join(u.dir, bootName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	now, err := bootID()
+	if err != nil {
+		return err
+	}
+	if then != now {
+		return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("the writable layer %s was in use without syncs when the machine went down: its content cannot be trusted", u.dir))
+	}
+	return os.RemoveAll(filepath.Dir(mark))
+}
+
+// volatile notes during which boot the upper is mounted volatile.
+func (u *Upper) volatile() error {
+	now, err := bootID()
+	if err != nil {
+		return err
+	}
+	link := filepath.Join(u.dir, bootName)
+	if then, err := os.Readlink(link); err == nil && then == now {
+		return nil
+	}
+	if err := removed(link); err != nil {
+		return err
+	}
+	return os.Symlink(now, link)
+}
+
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b)), err
+}
 
 // DiffOptions are what a diff leaves out.
 type DiffOptions struct {
 	// MountPoints are paths (in the container, absolute) that the engine made in order to mount on
 	// them. Where the stack below has none of the name and the upper's is still empty, it is left
-	// out, and so is its parent where nothing else changed there; else the parent's times are put back.
+	// out, and so are the directories above that were made for it, and those where nothing else
+	// changed; else their times are put back.
 	MountPoints []string
 }
 
-// Settle brings the upper to what its layer will say: whole-second times, no sockets, no attributes of
-// overlayfs but the ones that hide something below, no mount points. It must be unmounted, and st the stack that it was
-// mounted on.
-func (u *Upper) Settle(ctx context.Context, st *Stack, o DiffOptions) error { return errNotBuilt }
+// made is the set of clean paths that were made for the mount points.
+func (o DiffOptions) made() map[string]bool {
+	set := map[string]bool{}
+	for _, p := range o.MountPoints {
+		for p = strings.TrimPrefix(path.Clean("/"+p), "/"); p != "" && !set[p]; p = dirOf(p) {
+			set[p] = true
+		}
+	}
+	return set
+}
+
+// diff opens the upper beside a view of st and calls use with the tree of what differs.
+func (u *Upper) diff(ctx context.Context, st *Stack, o DiffOptions, use func(*diff, *node) error) error {
+	view, err := st.Mount(ctx, nil, MountOptions{})
+	if err != nil {
+		return err
+	}
+	defer view.Close()
+	upper, err := openRoot(u.upper())
+	if err != nil {
+		return err
+	}
+	defer upper.Close()
+	d := &diff{upper: upper, below: view, made: o.made(), tick: clockTick()}
+	root, err := d.scan(ctx)
+	if err != nil {
+		return err
+	}
+	d.prune(root)
+	return use(d, root)
+}
+
+// Settle brings the upper to what its layer will say: whole-second times, no sockets, no attributes
+// of overlayfs but the ones that hide something below, no mount points. It must be unmounted, and st
+// the stack that it was mounted on.
+func (u *Upper) Settle(ctx context.Context, st *Stack, o DiffOptions) error {
+	if err := u.belongs(st); err != nil {
+		return err
+	}
+	err := u.diff(ctx, st, o, func(d *diff, root *node) error { return d.settle(ctx, root) })
+	if err != nil {
+		return fmt.Errorf("settle the writable layer %s: %w", u.dir, err)
+	}
+	return nil
+}
+
+// belongs refuses a stack that the upper was not made on: what it hides would be another's.
+func (u *Upper) belongs(st *Stack) error {
+	if made, here := u.base(), baseOf(st.chain, st.uppers); made != "" && made != here {
+		return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("the writable layer %s was made on %s, not on %s", u.dir, made, here))
+	}
+	return nil
+}
 
 // WriteTar writes the upper as a layer's tar: sorted, PAX, whole-second times, whiteouts as ".wh."
 // files, opaque marks only for directories that st has too. Equal uppers give equal bytes. It changes
 // nothing in the upper, which may be mounted and in use: a file that grows meanwhile is cut at the
 // size that it had, one that shrinks is filled with zeros.
 func (u *Upper) WriteTar(ctx context.Context, st *Stack, w io.Writer, o DiffOptions) error {
-	return errNotBuilt
+	if err := u.belongs(st); err != nil {
+		return err
+	}
+	tw := tar.NewWriter(w)
+	err := u.diff(ctx, st, o, func(d *diff, root *node) error { return d.writeTar(ctx, root, tw, false) })
+	if err == nil {
+		err = tw.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("write the layer of %s: %w", u.dir, err)
+	}
+	return nil
 }
-
-// Became says that the upper's content is the layer diffID, so that uppers made on it are also at
-// home on stacks that have the layer in its place.
-func (u *Upper) Became(diffID digest.Digest) {}
 
 // ChangeKind is the letter of `docker diff`.
 type ChangeKind byte
@@ -62,14 +348,52 @@ type Change struct {
 	Kind ChangeKind
 }
 
-// Changes lists in which paths the upper differs from st, sorted by path, as `docker diff` does. The upper may be in use.
-func (u *Upper) Changes(ctx context.Context, st *Stack, o DiffOptions) ([]Change, error) {
-	return nil, errNotBuilt
+// Changes lists in which paths the upper differs from st, sorted by path, as `docker diff` does. The
+// upper may be in use.
+func (u *Upper) Changes(ctx context.Context, st *Stack, o DiffOptions) (list []Change, err error) {
+	if err := u.belongs(st); err != nil {
+		return nil, err
+	}
+	err = u.diff(ctx, st, o, func(d *diff, root *node) error {
+		list, err = d.changes(ctx, root)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("compare the writable layer %s: %w", u.dir, err)
+	}
+	return list, nil
 }
 
 // Size is the sum of the sizes in bytes of the regular files in the upper, hard links counted once.
 // The upper may be in use.
-func (u *Upper) Size(ctx context.Context) (int64, error) { return 0, errNotBuilt }
+func (u *Upper) Size(ctx context.Context) (int64, error) {
+	upper, err := openRoot(u.upper())
+	if err != nil {
+		return 0, fmt.Errorf("size of the writable layer: %w", err)
+	}
+	defer upper.Close()
+	d := &diff{upper: upper}
+	root, err := d.scan(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("size of the writable layer %s: %w", u.dir, err)
+	}
+	var size int64
+	seen := map[inode]bool{}
+	err = walk(ctx, root, func(n *node) error {
+		if isRegular(n.attrs.st.Mode) && !seen[inodeOf(&n.attrs.st)] {
+			seen[inodeOf(&n.attrs.st)] = true
+			size += n.attrs.st.Size
+		}
+		return nil
+	})
+	return size, err
+}
 
-// Destroy deletes the upper's directory, whatever of it is there. It is idempotent. The upper must be unmounted.
-func (u *Upper) Destroy() error { return errNotBuilt }
+// Destroy deletes the upper's directory, whatever of it is there. It is idempotent. The upper must be
+// unmounted.
+func (u *Upper) Destroy() error {
+	if err := removeTree(u.dir); err != nil {
+		return fmt.Errorf("delete the writable layer %s: %w", u.dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,444 @@
+package layer
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-engine/berth/internal/inroot"
+)
+
+// diff looks at an upper beside what its stack shows without it. The upper may change meanwhile.
+type diff struct {
+	upper *os.File        // an overlay's upper, or any tree at all
+	below *os.File        // a read-only view of the stack; nil: nothing is below
+	made  map[string]bool // clean paths that the engine made to mount on, and all above them
+	tick  time.Duration   // what two times of the kernel's coarse clock may differ by
+}
+
+// node is a name in the upper.
+type node struct {
+	path  string // clean, "" is the root
+	attrs attributes
+	born  time.Time // when the file was made; zero where the file system doesn't say
+	kids  []*node   // of a directory, sorted by name
+
+	exists   bool       // the stack has something of that path, too
+	covers   bool       // without this node that would be seen: no directory above hides it
+	merges   bool       // both are directories, and what is in them is seen together
+	hides    bool       // both are directories, and what the stack has in it is not seen
+	below    attributes // of the stack's directory, where this is one and something exists
+	whiteout bool
+
+	left  bool  // set by prune: it is left out of the layer
+	stub  bool  // set by prune: because the engine made it
+	mtime int64 // the time that the layer says, seconds; prune puts back some
+}
+
+// errTooDeep: a container can nest directories deeper than any path can say.
+func errTooDeep(p string) error {
+	return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("the path %.60s… is longer than %d bytes", p, unix.PathMax-1))
+}
+
+// scan reads the tree of the upper. It holds no more than a few descriptors at a time, however deep
+// the tree is.
+func (d *diff) scan(ctx context.Context) (*node, error) {
+	root := &node{}
+	f, err := openBeneath(d.upper, "")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if root.attrs, err = attributesOf(f); err != nil {
+		return nil, err
+	}
+	root.mtime = root.attrs.st.Mtim.Sec
+	if d.below != nil {
+		if root.below, err = attributesOf(d.below); err != nil {
+			return nil, err
+		}
+		root.exists, root.covers, root.merges = true, true, true
+	}
+	todo := []*node{root}
+	for len(todo) > 0 {
+		dir := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := d.readDir(dir); err != nil {
+			return nil, err
+		}
+		for _, kid := range dir.kids {
+			if isDir(kid.attrs.st.Mode) {
+				todo = append(todo, kid)
+			}
+		}
+	}
+	return root, nil
+}
+
+// readDir fills in the directory's kids. A directory that has gone meanwhile has none.
+func (d *diff) readDir(dir *node) error {
+	f, err := openBeneath(d.upper, dir.path)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	list, err := inroot.Reopen(f, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer list.Close()
+	names, err := list.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	var below *os.File
+	if d.below != nil && dir.exists {
+		if below, err = openBeneath(d.below, dir.path); err != nil {
+			return err
+		}
+		defer below.Close()
+	}
+	for _, name := range names {
+		kid, err := d.read(dir, f, below, name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // gone meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		dir.kids = append(dir.kids, kid)
+	}
+	return nil
+}
+
+// read looks at one name of a directory that is open in the upper, and in the stack where it has it.
+func (d *diff) read(dir *node, f, below *os.File, name string) (*node, error) {
+	n := &node{path: path.Join(dir.path, name)}
+	if len(n.path) >= unix.PathMax {
+		return nil, errTooDeep(n.path)
+	}
+	file, err := openBeneath(f, name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if n.attrs, err = attributesOf(file); err != nil {
+		return nil, err
+	}
+	if d.made[n.path] {
+		n.born = birth(file)
+	}
+	n.whiteout = d.below != nil && isWhiteout(&n.attrs.st)
+	n.mtime = n.attrs.st.Mtim.Sec
+	if below == nil {
+		return n, nil
+	}
+	under, err := openBeneath(below, name)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return n, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer under.Close()
+	n.exists = true
+	n.covers = dir.merges
+	if !isDir(n.attrs.st.Mode) {
+		return n, nil
+	}
+	if n.below, err = attributesOf(under); err != nil {
+		return nil, err
+	}
+	if both := dir.merges && isDir(n.below.st.Mode); both {
+		n.hides = n.attrs.opaque
+		n.merges = !n.hides
+	}
+	return n, nil
+}
+
+// birth is when a file was made.
+func birth(f *os.File) time.Time {
+	var st unix.Statx_t
+	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &st)
+	if err != nil || st.Mask&unix.STATX_BTIME == 0 {
+		return time.Time{}
+	}
+	return time.Unix(st.Btime.Sec, int64(st.Btime.Nsec))
+}
+
+// prune finds what of a tree is in no layer: what the engine made in order to mount, and directories
+// that overlayfs copied up for it; what hides nothing; sockets. It puts back the times of directories
+// that only the engine changed.
+func (d *diff) prune(n *node) {
+	var stubs time.Time // when the last of the engine's was made here
+	own := false        // something else was made or deleted here
+	kept := 0
+	for _, kid := range n.kids {
+		d.prune(kid)
+		switch {
+		case kid.stub:
+			stubs = later(stubs, kid.born)
+		case kid.left:
+			own = own || isSocket(kid.attrs.st.Mode)
+		default:
+			kept++
+			own = own || !kid.covers || kid.whiteout
+		}
+	}
+	unborn := !stubs.IsZero()
+	switch {
+	case n.path == "":
+		if n.attrs.same(n.below) { // its time is nobody's: nearly every layer implies the root
+			n.left, n.mtime = true, n.below.st.Mtim.Sec
+		}
+	case isSocket(n.attrs.st.Mode):
+		n.left = true
+	case n.whiteout:
+		n.left = !n.covers
+	case d.made[n.path] && !n.covers && kept == 0 && d.untouched(n):
+		n.left, n.stub = true, true
+	case n.merges && kept == 0 && n.attrs.same(n.below) && (unborn || n.attrs.st.Mtim == n.below.st.Mtim):
+		n.left = true
+	case n.merges && unborn && !own && !modified(n).After(stubs.Add(d.tick)):
+		n.mtime = n.below.st.Mtim.Sec
+	}
+}
+
+// untouched says whether a mount point is as the engine makes it: an empty directory or file. (That
+// nothing is kept in a directory, the caller knows.)
+func (d *diff) untouched(n *node) bool {
+	return isDir(n.attrs.st.Mode) || isRegular(n.attrs.st.Mode) && n.attrs.st.Size == 0
+}
+
+func modified(n *node) time.Time { return time.Unix(n.attrs.st.Mtim.Unix()) }
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// clockTick is the step of the clock that file systems take their times from.
+func clockTick() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGetres(unix.CLOCK_REALTIME_COARSE, &t); err != nil {
+		return 10 * time.Millisecond // HZ = 100, the slowest
+	}
+	return time.Duration(t.Nano())
+}
+
+// Whiteouts in the tars of layers (OCI image-spec, "Whiteouts").
+const (
+	whiteoutPrefix = ".wh."
+	opaqueName     = whiteoutPrefix + whiteoutPrefix + ".opq"
+)
+
+// nameError refuses names that mean something else in a layer.
+func nameError(n *node) error {
+	if strings.HasPrefix(path.Base(n.path), whiteoutPrefix) {
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("/%s cannot be in a layer: names that begin with %q mark deletions there", n.path, whiteoutPrefix))
+	}
+	return nil
+}
+
+// writeTar writes what is not left out: with withRoot the root, too, whatever it is.
+func (d *diff) writeTar(ctx context.Context, root *node, w *tar.Writer, withRoot bool) error {
+	names := map[inode]string{} // of files that have more than one
+	return walk(ctx, root, func(n *node) error {
+		if n.left && (n.path != "" || !withRoot) {
+			return nil
+		}
+		if err := nameError(n); err != nil {
+			return err
+		}
+		if n.whiteout {
+			return w.WriteHeader(&tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Mode: 0o600,
+				Name: path.Join(dirOf(n.path), whiteoutPrefix+path.Base(n.path)), ModTime: time.Unix(0, 0)})
+		}
+		if err := d.writeNode(n, w, names); err != nil {
+			return fmt.Errorf("write /%s to a layer: %w", n.path, err)
+		}
+		if n.hides {
+			return w.WriteHeader(&tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Mode: 0o600,
+				Name: path.Join(n.path, opaqueName), ModTime: time.Unix(0, 0)})
+		}
+		return nil
+	})
+}
+
+// inode names a file within the upper.
+type inode struct{ dev, ino uint64 }
+
+func inodeOf(st *unix.Stat_t) inode { return inode{uint64(st.Dev), st.Ino} }
+
+// writeNode writes one file or directory, if it is still there and what it was.
+func (d *diff) writeNode(n *node, w *tar.Writer, names map[inode]string) error {
+	f, err := openBeneath(d.upper, n.path)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	attrs, err := attributesOf(f)
+	if err != nil {
+		return err
+	}
+	if attrs.st.Mode&unix.S_IFMT != n.attrs.st.Mode&unix.S_IFMT {
+		return nil
+	}
+	link := ""
+	if !isDir(attrs.st.Mode) && attrs.st.Nlink > 1 {
+		if link = names[inodeOf(&attrs.st)]; link == "" {
+			names[inodeOf(&attrs.st)] = n.path
+		}
+	}
+	if n.mtime != n.attrs.st.Mtim.Sec { // put back
+		attrs.st.Mtim.Sec = n.mtime
+	}
+	return writeEntry(w, f, attrs, tarName(n.path), link)
+}
+
+// walk calls visit for n and all below it, directories before what is in them.
+func walk(ctx context.Context, n *node, visit func(*node) error) error {
+	if err := visit(n); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for _, kid := range n.kids {
+		if err := walk(ctx, kid, visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle changes the upper into what writeTar says of it.
+func (d *diff) settle(ctx context.Context, n *node) error {
+	for _, kid := range n.kids {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if kid.left {
+			if err := d.remove(kid); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := nameError(kid); err != nil {
+			return err
+		}
+		if err := d.settle(ctx, kid); err != nil {
+			return err
+		}
+	}
+	if n.whiteout {
+		return nil
+	}
+	f, err := openBeneath(d.upper, n.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for _, name := range n.attrs.others {
+		if name == xattrOpaque && n.hides || !strings.Contains(name, ".overlay.") {
+			continue
+		}
+		if err := unix.Removexattr(fdPath(f), name); err != nil && err != unix.ENODATA {
+			return &os.PathError{Op: "remove the attribute " + name + " of", Path: f.Name(), Err: err}
+		}
+	}
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: n.mtime}}
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, fdPath(f), times, 0); err != nil {
+		return &os.PathError{Op: "set the time of", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+// remove deletes the node and all that is in it from the upper.
+func (d *diff) remove(n *node) error {
+	dir, err := openBeneath(d.upper, dirOf(n.path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return removeAt(dir, path.Base(n.path))
+}
+
+// changes lists what is not left out, as `docker diff` does.
+func (d *diff) changes(ctx context.Context, root *node) ([]Change, error) {
+	var list []Change
+	err := walk(ctx, root, func(n *node) error {
+		if n.path == "" || n.left && !isSocket(n.attrs.st.Mode) {
+			return nil
+		}
+		c := Change{Path: "/" + n.path, Kind: Added}
+		switch {
+		case n.whiteout:
+			c.Kind = Deleted
+		case n.exists:
+			c.Kind = Changed
+		}
+		list = append(list, c)
+		if !n.hides {
+			return nil
+		}
+		gone, err := d.hidden(n)
+		list = append(list, gone...)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(list, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
+	return list, nil
+}
+
+// hidden lists what of the stack's directory an opaque directory has nothing in place of.
+func (d *diff) hidden(n *node) ([]Change, error) {
+	f, err := openBeneath(d.below, n.path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	dir, err := inroot.Reopen(f, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	have := map[string]bool{}
+	for _, kid := range n.kids {
+		have[path.Base(kid.path)] = true
+	}
+	var gone []Change
+	for _, name := range names {
+		if !have[name] {
+			gone = append(gone, Change{Path: "/" + path.Join(n.path, name), Kind: Deleted})
+		}
+	}
+	return gone, nil
+}

@@ -1,0 +1,297 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-engine/berth/internal/atomicfile"
+	"github.com/berth-engine/berth/layer/erofs"
+)
+
+// Put stores the layer whose uncompressed tar is read from tar, up to its end. With want, a tar that
+// has another digest is refused (errdefs.ErrInvalidArgument) and nothing is kept; where want is here
+// already, Put returns without reading. When it returns, the layer is verified and durable.
+func (s *Store) Put(ctx context.Context, tar io.Reader, want digest.Digest) (Layer, error) {
+	if want != "" {
+		if rec, err := s.record(want); err == nil || errdefs.IsInvalidArgument(err) {
+			return rec.Layer, err
+		}
+	}
+	f, err := os.CreateTemp(s.tmp, "put-*")
+	if err != nil {
+		return Layer{}, s.diskError("store a layer", err)
+	}
+	rec, err := s.write(ctx, f, tar, want)
+	if err == nil {
+		err = s.name(ctx, f.Name(), rec)
+	}
+	if err != nil {
+		return Layer{}, errors.Join(s.diskError("store a layer", err), f.Close(), removed(f.Name()))
+	}
+	return rec.Layer, f.Close()
+}
+
+// write makes f the durable layer file of tar.
+func (s *Store) write(ctx context.Context, f *os.File, tar io.Reader, want digest.Digest) (record, error) {
+	res, err := erofs.Write(ctx, f, tar, erofs.Options{Limits: s.limits})
+	if err != nil {
+		return record{}, err
+	}
+	if want != "" && res.DiffID != want {
+		return record{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("the layer's content is %s, but %s was announced", res.DiffID, want))
+	}
+	if err := f.Sync(); err != nil {
+		return record{}, err
+	}
+	// The kernel reads a mounted layer past this cache where it can (directio): what was written
+	// would only lie there.
+	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	return recordOf(res), nil
+}
+
+// name gives the synced layer file at path its name and its record, durably: data before name, and
+// one sync of the directory for both.
+func (s *Store) name(ctx context.Context, path string, rec record) error {
+	low := s.lower(rec.DiffID.Encoded())
+	if err := low.acquire(ctx); err != nil {
+		return err
+	}
+	defer low.free()
+	if _, err := s.record(rec.DiffID); err == nil {
+		return os.Remove(path) // somebody else was faster
+	}
+	if err := os.Rename(path, s.layerFile(rec.DiffID)); err != nil {
+		return err
+	}
+	if err := atomicfile.WriteRecord(s.layerRecord(rec.DiffID), rec, atomicfile.Durable); err != nil {
+		return errors.Join(err, removed(s.layerRecord(rec.DiffID)), removed(s.layerFile(rec.DiffID)))
+	}
+	s.remember(rec)
+	return nil
+}
+
+// Get returns the layer. The error is errdefs.ErrNotFound where it is not here, and
+// errdefs.ErrDataLoss where its record is damaged (Repair may help).
+func (s *Store) Get(diffID digest.Digest) (Layer, error) {
+	rec, err := s.record(diffID)
+	return rec.Layer, err
+}
+
+// List returns all layers, sorted by diffID. Those that cannot be read are left out and named by the
+// error: a list beside an error is good as far as it goes.
+func (s *Store) List() ([]Layer, error) {
+	entries, err := os.ReadDir(s.files) // sorted
+	if err != nil {
+		return nil, fmt.Errorf("list layers: %w", err)
+	}
+	var layers []Layer
+	var bad []error
+	for _, e := range entries {
+		hex, ok := strings.CutSuffix(e.Name(), recordSuffix)
+		if !ok {
+			continue
+		}
+		l, err := s.Get(digest.NewDigestFromEncoded(digest.SHA256, hex))
+		switch {
+		case errdefs.IsNotFound(err): // removed meanwhile
+		case err != nil:
+			bad = append(bad, err)
+		default:
+			layers = append(layers, l)
+		}
+	}
+	return layers, errors.Join(bad...)
+}
+
+// Remove deletes layers; those that are not here are no error. Where a stack pins one of them, the
+// error is errdefs.ErrConflict and nothing is removed. Many at once cost one sync.
+func (s *Store) Remove(ctx context.Context, diffIDs ...digest.Digest) error {
+	ids := slices.Clone(diffIDs)
+	slices.Sort(ids) // locks are taken in one order
+	ids = slices.Compact(ids)
+	for _, id := range ids {
+		if err := valid(id); err != nil {
+			return err
+		}
+	}
+	if err := s.adopt(); err != nil {
+		return err
+	}
+	lowers := make([]*lower, 0, len(ids))
+	defer func() {
+		for _, low := range lowers {
+			low.free()
+		}
+	}()
+	for _, id := range ids {
+		low := s.lower(id.Encoded())
+		if err := low.acquire(ctx); err != nil {
+			return err
+		}
+		lowers = append(lowers, low)
+		if s.pinned(low) {
+			return errdefs.ErrConflict.WithMessage(fmt.Sprintf("layer %s is in use", id))
+		}
+	}
+	return s.remove(ids, lowers)
+}
+
+// remove deletes the layers ids, whose lowers are held: first the records, durably, then the mounts
+// and the files. It writes nothing, so it works on a full disk.
+func (s *Store) remove(ids []digest.Digest, lowers []*lower) error {
+	for _, id := range ids {
+		s.forget(id)
+		if err := removed(s.layerRecord(id)); err != nil {
+			return fmt.Errorf("remove layer %s: %w", id, err)
+		}
+	}
+	if err := atomicfile.SyncDir(s.files); err != nil {
+		return fmt.Errorf("remove layers: %w", err)
+	}
+	errs := []error{s.removeDerived(ids)}
+	for i, id := range ids {
+		err := errors.Join(s.unmount(lowers[i]), removed(s.layerFile(id)), removeTree(filepath.Join(s.unpacked, id.Encoded())))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("remove layer %s: %w", id, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Tar returns the layer's tar, byte for byte as it was put. The caller closes it.
+func (s *Store) Tar(diffID digest.Digest) (io.ReadCloser, error) {
+	rec, err := s.record(diffID)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(s.layerFile(diffID))
+	if err != nil {
+		return nil, fmt.Errorf("read layer %s: %w", diffID, err)
+	}
+	return tarFile{io.NewSectionReader(f, tarOffset, rec.TarSize), f}, nil
+}
+
+// tarOffset is where the tar begins in a layer file (package erofs).
+const tarOffset = 4096
+
+// tarFile is the tar inside an open layer file. io.Copy finds the SectionReader's methods.
+type tarFile struct {
+	*io.SectionReader
+	io.Closer
+}
+
+// Verify reads the whole layer and compares tar and metadata with their digests. The error is
+// errdefs.ErrDataLoss where one differs.
+func (s *Store) Verify(ctx context.Context, diffID digest.Digest) error {
+	o, err := s.layer(diffID)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(o.file)
+	if err != nil {
+		return fmt.Errorf("verify layer %s: %w", diffID, err)
+	}
+	defer f.Close()
+	if err := erofs.VerifyMetadata(f, o.rec.Metadata); err != nil {
+		return fmt.Errorf("verify layer %s: %w", diffID, err)
+	}
+	if err := erofs.VerifyTar(ctx, f, diffID); err != nil {
+		return fmt.Errorf("verify layer %s: %w", diffID, err)
+	}
+	return nil
+}
+
+// Repair makes record and metadata anew from the tar, where the tar is still whole. Where it is not,
+// the error is errdefs.ErrDataLoss and the layer must be fetched again. A layer that a stack pins is
+// not touched: errdefs.ErrConflict.
+func (s *Store) Repair(ctx context.Context, diffID digest.Digest) error {
+	if err := valid(diffID); err != nil {
+		return err
+	}
+	if err := s.adopt(); err != nil {
+		return err
+	}
+	low := s.lower(diffID.Encoded())
+	if err := low.acquire(ctx); err != nil {
+		return err
+	}
+	defer low.free()
+	if s.pinned(low) {
+		return errdefs.ErrConflict.WithMessage(fmt.Sprintf("layer %s is in use", diffID))
+	}
+	if err := s.repair(ctx, diffID, low); err != nil {
+		return s.diskError(fmt.Sprintf("repair layer %s", diffID), err)
+	}
+	return nil
+}
+
+func (s *Store) repair(ctx context.Context, diffID digest.Digest, low *lower) error {
+	old, err := os.Open(s.layerFile(diffID))
+	if errors.Is(err, fs.ErrNotExist) {
+		return errdefs.ErrNotFound.WithMessage("its file is not here")
+	}
+	if err != nil {
+		return err
+	}
+	defer old.Close()
+	tar, err := s.tarWithin(old, diffID)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(s.tmp, "repair-*")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	rec, err := s.write(ctx, f, tar, diffID)
+	if errdefs.IsInvalidArgument(err) {
+		err = errdefs.ErrDataLoss.WithMessage(fmt.Sprintf("its tar is damaged: %v; fetch it again", err))
+	}
+	if err != nil {
+		return errors.Join(err, removed(f.Name()))
+	}
+	s.forget(diffID)
+	if err := errors.Join(s.unmount(low), removeTree(filepath.Join(s.unpacked, diffID.Encoded()))); err != nil {
+		return errors.Join(err, removed(f.Name()))
+	}
+	if err := os.Rename(f.Name(), s.layerFile(diffID)); err != nil {
+		return errors.Join(err, removed(f.Name()))
+	}
+	return atomicfile.WriteRecord(s.layerRecord(diffID), rec, atomicfile.Durable)
+}
+
+// tarWithin returns the tar in the layer file f as its record delimits it or, where the record is
+// damaged, as the file's own header does.
+func (s *Store) tarWithin(f *os.File, diffID digest.Digest) (io.Reader, error) {
+	if rec, err := readRecord(s.layerRecord(diffID)); err == nil && rec.DiffID == diffID {
+		return io.NewSectionReader(f, tarOffset, rec.TarSize), nil
+	}
+	return erofs.Tar(f)
+}
+
+// diskError says in one sentence that the disk is full, where that is the cause.
+func (s *Store) diskError(doing string, err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return errdefs.ErrResourceExhausted.WithMessage(fmt.Sprintf("cannot %s: the disk of %s is full", doing, filepath.Dir(s.files)))
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// removed removes the file at path; that there is none is no error.
+func removed(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

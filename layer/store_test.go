@@ -1,0 +1,264 @@
+package layer
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+)
+
+func TestPutGetListRemove(t *testing.T) {
+	s := newStore(t, Auto)
+	tarA := makeTar(t, item{name: "a", data: "1"}, item{name: "d/x", data: "x"})
+	want := digest.FromBytes(tarA)
+	if _, err := s.Get(want); !errdefs.IsNotFound(err) {
+		t.Errorf("before it was put: %v", err)
+	}
+	a, err := s.Put(t.Context(), bytes.NewReader(tarA), want)
+	if err != nil || a.DiffID != want || a.TarSize != int64(len(tarA)) || a.Size < a.TarSize || len(a.Implied) != 1 || a.Implied[0] != "d" {
+		t.Fatalf("%+v %v", a, err)
+	}
+	again, err := s.Put(t.Context(), nil, want) // nothing is read
+	if err != nil || again.Metadata != a.Metadata {
+		t.Errorf("put again: %+v %v", again, err)
+	}
+	b := put(t, s, item{name: "b", data: "2"})
+	list, err := s.List()
+	if err != nil || len(list) != 2 || list[0].DiffID > list[1].DiffID {
+		t.Errorf("list: %v %v", list, err)
+	}
+	r, err := s.Tar(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(r)
+	if err != nil || !bytes.Equal(got, tarA) || r.Close() != nil {
+		t.Errorf("the tar came back as %d bytes, %v", len(got), err)
+	}
+	if err := s.Verify(t.Context(), want); err != nil {
+		t.Error(err)
+	}
+	if err := s.Remove(t.Context(), want, b, want); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(t.Context(), want); err != nil {
+		t.Errorf("removed twice: %v", err)
+	}
+	if _, err := s.Get(b); !errdefs.IsNotFound(err) {
+		t.Errorf("after it was removed: %v", err)
+	}
+	if list, err := s.List(); err != nil || len(list) != 0 {
+		t.Errorf("list: %v %v", list, err)
+	}
+	for _, dir := range []string{s.files, s.tmp, s.derived} {
+		if left, _ := os.ReadDir(dir); len(left) != 0 {
+			t.Errorf("left in %s: %v", dir, left)
+		}
+	}
+}
+
+func TestPutRefuses(t *testing.T) {
+	s := newStore(t, Auto)
+	whole := makeTar(t, item{name: "a", data: strings.Repeat("x", 5000)})
+	broken := errors.New("the connection broke")
+	for name, c := range map[string]struct {
+		r    io.Reader
+		want digest.Digest
+		is   func(error) bool
+	}{
+		"another digest": {bytes.NewReader(whole), digest.FromString("x"), errdefs.IsInvalidArgument},
+		"no digest":      {bytes.NewReader(whole), "sha256:../../x", errdefs.IsInvalidArgument},
+		"sha512":         {bytes.NewReader(whole), digest.Digest("sha512:" + strings.Repeat("0", 128)), errdefs.IsInvalidArgument},
+		"cut off":        {bytes.NewReader(whole[:3000]), "", errdefs.IsInvalidArgument},
+		"no tar":         {strings.NewReader(strings.Repeat("no tar ", 1000)), "", errdefs.IsInvalidArgument},
+		"reader fails":   {io.MultiReader(bytes.NewReader(whole[:3000]), failing{broken}), "", func(err error) bool { return errors.Is(err, broken) }},
+	} {
+		if _, err := s.Put(t.Context(), c.r, c.want); err == nil || !c.is(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, dir := range []string{s.files, s.tmp} {
+		if left, _ := os.ReadDir(dir); len(left) != 0 {
+			t.Errorf("left in %s: %v", dir, left)
+		}
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// A flipped bit in what is not tar (one made a setuid program, with the tar's hash unchanged) is found
+// before the layer is mounted, and repaired from the tar.
+func TestFlippedBit(t *testing.T) {
+	s := newStore(t, Auto)
+	id := put(t, s, item{name: "bin/"}, item{name: "bin/sh", data: "#!", mode: 0o755}, item{name: "etc/"}, item{name: "etc/link", link: "../bin/sh"})
+	l, err := s.Get(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sound, err := os.ReadFile(s.layerFile(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	flip := func(offset int64) {
+		t.Helper()
+		b := bytes.Clone(sound)
+		b[offset] ^= 0x08
+		if err := os.WriteFile(s.layerFile(id), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, offset := range []int64{0, 1024, 1024 + 40, 4000, tarOffset + l.TarSize, tarOffset + l.TarSize + 100, l.Size - 1} {
+		flip(offset)
+		if st, err := s.Stack(t.Context(), []digest.Digest{id}); !errdefs.IsDataLoss(err) {
+			t.Errorf("bit at %d: stacked all the same: %v %v", offset, st, err)
+		}
+		if mounted, pinned := s.counts(); mounted != 0 || pinned != 0 {
+			t.Errorf("bit at %d: %d mounted, %d pinned", offset, mounted, pinned)
+		}
+		if err := s.Verify(t.Context(), id); !errdefs.IsDataLoss(err) {
+			t.Errorf("bit at %d: verified all the same: %v", offset, err)
+		}
+		if err := s.Repair(t.Context(), id); err != nil {
+			t.Errorf("bit at %d: %v", offset, err)
+		}
+		if now, err := os.ReadFile(s.layerFile(id)); err != nil || !bytes.Equal(now, sound) {
+			t.Errorf("bit at %d: repaired to something else: %v", offset, err)
+		}
+		if err := s.Verify(t.Context(), id); err != nil {
+			t.Errorf("bit at %d, repaired: %v", offset, err)
+		}
+	}
+	flip(tarOffset + 600) // in the tar: nothing to repair from
+	if err := s.Verify(t.Context(), id); !errdefs.IsDataLoss(err) {
+		t.Errorf("the tar is damaged: %v", err)
+	}
+	if err := s.Repair(t.Context(), id); !errdefs.IsDataLoss(err) {
+		t.Errorf("the tar is damaged: %v", err)
+	}
+	if err := s.Remove(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+}
+
+// A damaged record damages one layer, which can be repaired.
+func TestDamagedRecord(t *testing.T) {
+	dir, id, other := "", digest.Digest(""), digest.Digest("")
+	s := newStore(t, Auto)
+	dir = filepath.Dir(filepath.Dir(s.files))
+	id, other = put(t, s, item{name: "a"}), put(t, s, item{name: "b"})
+	want, _ := s.Get(id)
+	if err := os.WriteFile(s.layerRecord(id), []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, dir, Auto)
+	if _, err := s.Get(id); !errdefs.IsDataLoss(err) {
+		t.Errorf("get: %v", err)
+	}
+	list, err := s.List()
+	if len(list) != 1 || list[0].DiffID != other || err == nil || !strings.Contains(err.Error(), id.Encoded()) {
+		t.Errorf("list: %v %v", list, err)
+	}
+	if err := s.Repair(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Get(id); err != nil || got.Metadata != want.Metadata || got.TarSize != want.TarSize {
+		t.Errorf("repaired: %+v %v", got, err)
+	}
+	if err := s.Repair(t.Context(), digest.FromString("x")); !errdefs.IsNotFound(err) {
+		t.Errorf("repair of nothing: %v", err)
+	}
+}
+
+// What a killed Put, Remove or derivation leaves is gone after the next Open, and nothing else is.
+func TestSweep(t *testing.T) {
+	s := newStore(t, Auto)
+	dir := filepath.Dir(filepath.Dir(s.files))
+	keep := put(t, s, item{name: "keep"})
+	lost, named, unnamed := put(t, s, item{name: "lost"}), put(t, s, item{name: "named"}), digest.FromString("unnamed")
+	for _, err := range []error{
+		os.Remove(s.layerFile(lost)),    // a record without its file
+		os.Remove(s.layerRecord(named)), // killed before the record was written, or after it was removed
+		os.WriteFile(s.layerFile(unnamed), []byte("half"), 0o600),
+		os.WriteFile(filepath.Join(s.files, ".new-123"), []byte("half a record"), 0o600),
+		os.WriteFile(filepath.Join(s.tmp, "put-123"), []byte("half a layer"), 0o600),
+		os.MkdirAll(filepath.Join(s.tmp, "unpack-123", "deep", "tree"), 0o700),
+		os.MkdirAll(filepath.Join(s.unpacked, unnamed.Encoded(), "etc"), 0o700),
+		os.WriteFile(filepath.Join(s.derived, "top-x.erofs"), []byte("half"), 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = openStore(t, dir, Auto)
+	s.background.Wait()
+	for _, dir := range []string{s.tmp, s.unpacked, s.derived} {
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+			t.Errorf("left in %s: %v %v", dir, left, err)
+		}
+	}
+	if left, err := os.ReadDir(s.files); err != nil || len(left) != 2 {
+		t.Errorf("left in %s: %v %v", s.files, left, err)
+	}
+	if err := s.Verify(t.Context(), keep); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Get(lost); !errdefs.IsNotFound(err) {
+		t.Error(err)
+	}
+}
+
+func TestRemoveTree(t *testing.T) {
+	s := newStore(t, Auto)
+	outside := filepath.Join(s.tmp, "outside")
+	if err := os.WriteFile(outside, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Deeper than a path is long, and than removeAt keeps open.
+	top := filepath.Join(s.tmp, "top")
+	if err := os.Mkdir(top, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 600 {
+		next, err := root.OpenRoot(".")
+		if err == nil {
+			err = root.Mkdir("dddddddddd", 0)
+		}
+		if err == nil {
+			err = errors.Join(root.Symlink(outside, "link"), root.WriteFile("file", nil, 0))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		next.Close()
+		if next, err = root.OpenRoot("dddddddddd"); err != nil {
+			t.Fatal(err)
+		}
+		root.Close()
+		root = next
+	}
+	root.Close()
+	for range 2 { // the second time there is nothing
+		if err := removeTree(top); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, err := os.ReadDir(s.tmp); err != nil || len(left) != 1 {
+		t.Errorf("left: %v %v", left, err)
+	}
+	if _, err := os.Stat(outside); errors.Is(err, fs.ErrNotExist) {
+		t.Error("a link was followed")
+	}
+}

@@ -1,0 +1,172 @@
+package script
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// step is one entry of the list, in memory that parent and child share.
+type step struct {
+	nr    uintptr
+	a     [6]uintptr
+	els   int32 // the step after an expected errno; next: the one that follows
+	then  int32 // the step after success
+	err   int32 // written by the player: the expected errno with which the step failed
+	out   int16 // the register that takes the result, -1: none
+	regs  uint8 // bit i: a[i] is a register
+	flags uint8
+	nmay  uint8
+	may   [maxMay]uint8
+	_     [7]uint8
+}
+
+const (
+	flagElse = 1 << iota // els was set: an Expect that does not hold goes on
+	flagExec
+	flagHandOver // a fork whose parent's side ends here
+	flagAside    // a fork whose parent's side goes on quietly
+)
+
+const next = -1
+
+// What is not a system call. The numbers are out of the kernel's range.
+const (
+	opJump = 1<<20 + iota
+	opExpect
+	opFail
+	opSet
+	opCompute
+	opLoad
+	opStore
+	opQuiet
+	opCopy
+)
+
+// status is the head of the arena: what the child tells without a system call.
+type status struct {
+	step       int32 // being played
+	failed     int32 // 1: failedStep failed with errno
+	failedStep int32
+	errno      int32
+	successor  int32 // pid, 0: none
+	n          int32 // steps that may be played; the parent moves it on while the child waits at a meeting point
+}
+
+// The arena is reserved at its full size at once: the child has its own page tables, so nothing that were
+// mapped later could be seen by it. Pages cost something only when they are written.
+const (
+	arenaSize = 16 << 20
+	headSize  = 4 << 10
+	maxSteps  = 16 << 10
+	prologue  = 64 // steps kept free at the front for what only Start knows
+	dataStart = headSize + maxSteps*int(unsafe.Sizeof(step{}))
+)
+
+const wordSize = int(unsafe.Sizeof(uintptr(0)))
+
+type arena struct {
+	mem []byte
+	off int
+}
+
+func (a *arena) open() error {
+	m, err := unix.Mmap(-1, 0, arenaSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON|unix.MAP_NORESERVE)
+	if err != nil {
+		return err
+	}
+	a.mem, a.off = m, dataStart
+	return nil
+}
+
+func (a *arena) close() error {
+	if a.mem == nil {
+		return nil
+	}
+	m := a.mem
+	a.mem = nil
+	return unix.Munmap(m)
+}
+
+func (a *arena) base() uintptr { return uintptr(unsafe.Pointer(&a.mem[0])) }
+
+func (a *arena) step(i int) *step {
+	return (*step)(unsafe.Pointer(&a.mem[headSize+i*int(unsafe.Sizeof(step{}))]))
+}
+
+func (a *arena) status() *status { return (*status)(unsafe.Pointer(&a.mem[0])) }
+
+// put copies b to an aligned place. The memory beyond is zero, so a NUL only takes room.
+func (a *arena) put(b []byte, nul bool) (uintptr, error) {
+	off := (a.off + 7) &^ 7
+	size := len(b)
+	if nul {
+		size++
+	}
+	if off+size > len(a.mem) {
+		return uintptr(dataStart), fmt.Errorf("start script: more than %d MiB of arguments, environment and mount options: shorten the environment", (arenaSize-dataStart)>>20)
+	}
+	copy(a.mem[off:], b)
+	a.off = off + size
+	return uintptr(off), nil
+}
+
+func (a *arena) putWord(off, w uintptr) { *(*uintptr)(unsafe.Pointer(&a.mem[off])) = w }
+
+func appendWord(b []byte, w uintptr) []byte {
+	return append(b, unsafe.Slice((*byte)(unsafe.Pointer(&w)), wordSize)...)
+}
+
+// commandLine is where the kernel put this process's arguments: os.Args are strings on that very memory.
+func commandLine() (addr uintptr, size int) {
+	if len(os.Args) == 0 || len(os.Args[0]) == 0 {
+		return 0, 0
+	}
+	first, last := os.Args[0], os.Args[len(os.Args)-1]
+	addr = uintptr(unsafe.Pointer(unsafe.StringData(first)))
+	if last == "" {
+		return addr, len(first) + 1
+	}
+	end := uintptr(unsafe.Pointer(unsafe.StringData(last))) + uintptr(len(last)) + 1
+	if end < addr || end-addr > 1<<20 { // somebody replaced os.Args
+		return addr, len(first)
+	}
+	return addr, int(end - addr)
+}
+
+func (a *arena) start() unsafe.Pointer { return unsafe.Pointer(&a.mem[0]) }
+
+func (a *arena) head() *status { return a.status() }
+
+// publish makes the first n steps known to the player. The message that wakes the child orders it before
+// the child's reads.
+func (a *arena) publish(n int) { a.status().n = int32(n) }
+
+// cloneArgs is struct clone_args of clone3(2), version 2.
+type cloneArgs struct {
+	flags, pidfd, childTid, parentTid, exitSignal, stack, stackSize, tls, setTid, setTidSize, cgroup uint64
+}
+
+const cloneIntoCgroup = 0x200000000
+
+// clone makes the child (cgroup -1: where we are), with clone3 only where a cgroup asks for it: filters of other engines refuse clone3.
+func (a *arena) clone(st *stage, n int, flags uintptr, cgroup int) (pid, pidfd int, errno syscall.Errno) {
+	a.publish(n)
+	fd := int32(-1)
+	var p uintptr
+	if cgroup < 0 {
+		p, errno = play(st, unix.SYS_CLONE, flags|uintptr(unix.SIGCHLD), 0, uintptr(unsafe.Pointer(&fd)), 0, 0)
+	} else {
+		args := cloneArgs{
+			flags:      uint64(flags) | cloneIntoCgroup,
+			pidfd:      uint64(uintptr(unsafe.Pointer(&fd))),
+			exitSignal: uint64(unix.SIGCHLD),
+			cgroup:     uint64(cgroup),
+		}
+		p, errno = play(st, unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0, 0, 0)
+	}
+	return int(p), int(fd), errno
+}

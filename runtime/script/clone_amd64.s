@@ -1,0 +1,32 @@
+#include "textflag.h"
+
+// func rawClone(nr, a1, a2, a3, a4, a5 uintptr) (r, errno uintptr)
+// clone(2) or clone3(2) with a stack pointer of 0. The return address waits in a register: with CLONE_VM
+// the child runs on our stack and overwrites what lies below the frame of our caller.
+TEXT ·rawClone(SB),NOSPLIT|NOFRAME,$0-64
+	MOVQ	nr+0(FP), AX
+	MOVQ	a1+8(FP), DI
+	MOVQ	a2+16(FP), SI
+	MOVQ	a3+24(FP), DX
+	MOVQ	a4+32(FP), R10
+	MOVQ	a5+40(FP), R8
+	MOVQ	$0, R9
+	POPQ	R12
+	SYSCALL
+	PUSHQ	R12
+	CMPQ	AX, $0xfffffffffffff001
+	JLS	ok
+	NEGQ	AX
+	MOVQ	$-1, r+48(FP)
+	MOVQ	AX, errno+56(FP)
+	RET
+ok:
+	MOVQ	AX, r+48(FP)
+	MOVQ	$0, errno+56(FP)
+	RET
+
+// func trap()
+// Ends the process where not even exit_group is allowed.
+TEXT ·trap(SB),NOSPLIT|NOFRAME,$0-0
+	BYTE	$0x0f; BYTE $0x0b	// UD2
+	RET

@@ -1,0 +1,31 @@
+#include "textflag.h"
+
+// func rawClone(nr, a1, a2, a3, a4, a5 uintptr) (r, errno uintptr)
+// clone(2) or clone3(2) with a stack pointer of 0. The link register keeps the return address, so a child
+// that shares our memory can't overwrite it.
+TEXT ·rawClone(SB),NOSPLIT|NOFRAME,$0-64
+	MOVD	nr+0(FP), R8
+	MOVD	a1+8(FP), R0
+	MOVD	a2+16(FP), R1
+	MOVD	a3+24(FP), R2
+	MOVD	a4+32(FP), R3
+	MOVD	a5+40(FP), R4
+	MOVD	$0, R5
+	SVC
+	CMN	$4095, R0
+	BCC	ok
+	NEG	R0, R0
+	MOVD	$-1, R1
+	MOVD	R1, r+48(FP)
+	MOVD	R0, errno+56(FP)
+	RET
+ok:
+	MOVD	R0, r+48(FP)
+	MOVD	ZR, errno+56(FP)
+	RET
+
+// func trap()
+// Ends the process where not even exit_group is allowed.
+TEXT ·trap(SB),NOSPLIT|NOFRAME,$0-0
+	BRK	$0
+	RET

@@ -1,0 +1,378 @@
+package script
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// Reg names a register: the result of an earlier step, an argument of a later one. A register is 64
+// bits wide, belongs to the process that plays, and is copied by a step that forks.
+type Reg int16
+
+// Conn is the register of the child's end of the connection to its parent. It is closed by execve.
+const Conn Reg = 0
+
+const maxRegs = 256
+
+// Buf is memory that parent and child share: a structure that a step's argument points at, or room for
+// a result. The zero Buf is no memory.
+type Buf struct {
+	off  uintptr // from the start of the arena
+	size int
+	text string
+}
+
+// Label is a place in a script that steps go on at. Make it with Script.Label, place it with Script.Mark.
+type Label struct {
+	at   int   // index of the step, -1 until marked
+	uses []use // patched when marked
+}
+
+type use struct {
+	step int
+	els  bool
+}
+
+// Script is a list of steps and the memory that they refer to. It is not safe for concurrent use. Errors
+// of writing it (too large, too many registers) are kept and returned by Err and Start, so that a script
+// reads as a list.
+type Script struct {
+	arena   arena
+	n       int // steps written
+	entry   int // the first step that is played
+	info    []info
+	regs    []string // names, by register
+	presets []preset
+	keep    []int
+	files   []*os.File // kept reachable until the script was started
+	labels  []*Label
+	meets   int
+	heir    int // the first meeting point that the process of HandOver comes to, 0: there is no HandOver
+	answer  Reg // takes what came at a meeting point
+	err     error
+	started bool
+}
+
+// info is what the printed form and a failure say of a step.
+type info struct {
+	name, object string
+	args         []any
+}
+
+type preset struct {
+	reg   Reg
+	value uintptr
+}
+
+// New returns an empty script. Close releases its memory.
+func New() (*Script, error) {
+	s := &Script{n: prologue, entry: prologue, regs: []string{"conn"}, info: make([]info, prologue, prologue+256)}
+	if err := s.arena.open(); err != nil {
+		return nil, fmt.Errorf("memory for a start script: %w", err)
+	}
+	return s, nil
+}
+
+// Close releases the script's memory. A child that still plays it has the memory for itself.
+func (s *Script) Close() error { return s.arena.close() }
+
+// Err is the first error of writing the script, nil where there was none.
+func (s *Script) Err() error {
+	if s.err != nil {
+		return s.err
+	}
+	for _, l := range s.labels {
+		if l.at < 0 && len(l.uses) > 0 {
+			i := s.info[l.uses[0].step]
+			return fmt.Errorf("start script: step %q goes on at a label that was never placed", i.name)
+		}
+	}
+	return nil
+}
+
+func (s *Script) fail(err error) {
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+// Reg returns a new register. The name is for the printed form only.
+func (s *Script) Reg(name string) Reg {
+	if len(s.regs) == maxRegs {
+		s.fail(fmt.Errorf("start script: more than %d descriptors and results are in use at once", maxRegs))
+		return Conn
+	}
+	s.regs = append(s.regs, name)
+	return Reg(len(s.regs) - 1)
+}
+
+// File returns a register that holds f's descriptor when the script begins, and keeps f open in the
+// child until then and through the first step, which closes everything that was not named. The caller
+// keeps f open until the script was started.
+func (s *Script) File(name string, f *os.File) Reg {
+	r := s.Reg(name)
+	fd, err := descriptor(f)
+	if err != nil {
+		s.fail(fmt.Errorf("start script: %s: %w", name, err))
+		return r
+	}
+	s.presets = append(s.presets, preset{r, uintptr(fd)})
+	s.keep = append(s.keep, fd)
+	s.files = append(s.files, f)
+	return r
+}
+
+// descriptor is f.Fd, which would make f blocking.
+func descriptor(f *os.File) (fd int, err error) {
+	c, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	err = c.Control(func(n uintptr) { fd = int(n) })
+	return fd, err
+}
+
+// Keep lets the descriptor numbered fd through the script's first step. 0, 1 and 2 always pass.
+func (s *Script) Keep(fd int) { s.keep = append(s.keep, fd) }
+
+// Do adds a step: the system call nr with at most six arguments, each one of int, int32, uint32, uint64,
+// uintptr, string (a NUL is added), Reg, Buf, or nil for 0. name is a verb that a user understands
+// ("mount", "set the hostname"); Step.On adds the object.
+func (s *Script) Do(name string, nr uintptr, args ...any) *Step {
+	if len(args) > 6 {
+		s.fail(fmt.Errorf("start script: step %q has %d arguments", name, len(args)))
+		return &Step{s: s, i: -1}
+	}
+	st := step{nr: nr, out: -1, els: next, then: next}
+	for i, a := range args {
+		switch v := a.(type) {
+		case nil:
+		case int:
+			st.a[i] = uintptr(v)
+		case int32:
+			st.a[i] = uintptr(v)
+		case uint32:
+			st.a[i] = uintptr(v)
+		case uint64:
+			st.a[i] = uintptr(v)
+		case uintptr:
+			st.a[i] = v
+		case string:
+			st.a[i] = s.address(s.put([]byte(v), true))
+		case Buf:
+			if v.size > 0 {
+				st.a[i] = s.address(v.off)
+			}
+		case Reg:
+			st.a[i] = uintptr(v)
+			st.regs |= 1 << i
+		default:
+			s.fail(fmt.Errorf("start script: step %q: argument %d of type %T", name, i, a))
+		}
+	}
+	return s.add(st, info{name: name, args: args})
+}
+
+func (s *Script) add(st step, i info) *Step {
+	if s.err != nil {
+		return &Step{s: s, i: -1}
+	}
+	if s.n == maxSteps {
+		s.fail(fmt.Errorf("start script: more than %d steps: the configuration asks for too many mounts, devices or limits", maxSteps))
+		return &Step{s: s, i: -1}
+	}
+	*s.arena.step(s.n) = st
+	s.info = append(s.info, i)
+	s.n++
+	return &Step{s: s, i: s.n - 1}
+}
+
+// put copies b, followed by a NUL where asked, into the arena and returns its offset.
+func (s *Script) put(b []byte, nul bool) uintptr {
+	off, err := s.arena.put(b, nul)
+	if err != nil {
+		s.fail(err)
+	}
+	return off
+}
+
+func (s *Script) address(off uintptr) uintptr { return s.arena.base() + off }
+
+// Bytes copies b into the shared memory. text stands for it in the printed form.
+func (s *Script) Bytes(text string, b []byte) Buf {
+	return Buf{off: s.put(b, false), size: len(b), text: text}
+}
+
+// Room returns size zero bytes for a result.
+func (s *Script) Room(text string, size int) Buf { return s.Bytes(text, make([]byte, size)) }
+
+// Strings copies a vector of strings as execve wants it: an array of pointers that ends with a nil one.
+func (s *Script) Strings(v []string) Buf {
+	p := make([]byte, 0, (len(v)+1)*wordSize)
+	for _, t := range v {
+		p = appendWord(p, s.address(s.put([]byte(t), true)))
+	}
+	b := s.Bytes("", appendWord(p, 0))
+	b.text = quoteAll(v)
+	return b
+}
+
+// PutAddress writes the address of what at off bytes into b: for structures that point at others.
+func (s *Script) PutAddress(b Buf, off int, what Buf) {
+	s.arena.putWord(b.off+uintptr(off), s.address(what.off))
+}
+
+// Label returns a place for Step.Else and Step.Then, to be placed by Mark.
+func (s *Script) Label() *Label {
+	l := &Label{at: -1}
+	s.labels = append(s.labels, l)
+	return l
+}
+
+// Mark places l before the next step. A script that goes back must be sure to end: only the loop of an
+// init process does.
+func (s *Script) Mark(l *Label) {
+	l.at = s.n
+	for _, u := range l.uses {
+		s.patch(u, l.at)
+	}
+}
+
+func (s *Script) refer(l *Label, u use) {
+	l.uses = append(l.uses, u)
+	if l.at >= 0 {
+		s.patch(u, l.at)
+	}
+}
+
+func (s *Script) patch(u use, at int) {
+	if u.els {
+		s.arena.step(u.step).els = int32(at)
+	} else {
+		s.arena.step(u.step).then = int32(at)
+	}
+}
+
+// Jump goes on at l.
+func (s *Script) Jump(l *Label) {
+	s.add(step{nr: opJump, out: -1, els: next, then: next}, info{name: "go on"}).Then(l)
+}
+
+// Comparison is what Expect asks of a value.
+type Comparison uint8
+
+// Comparisons of (register AND mask) with a value, as unsigned 64-bit numbers.
+const (
+	Equal Comparison = iota
+	NotEqual
+	Less
+)
+
+// All is the mask that leaves a value as it is.
+const All = ^uint64(0)
+
+// Expect adds a condition: r AND mask compared with want. Where it does not hold, the script goes on at
+// the step's Else, or without one fails with errno.
+func (s *Script) Expect(name string, r Reg, mask uint64, c Comparison, want uint64, errno syscall.Errno) *Step {
+	st := step{nr: opExpect, out: -1, els: next, then: next, regs: 1}
+	st.a = [6]uintptr{uintptr(r), uintptr(mask), uintptr(c), uintptr(want), uintptr(errno)}
+	return s.add(st, info{name: name, args: []any{r, mask, c, want, errno}})
+}
+
+// Fail ends the script with errno.
+func (s *Script) Fail(name string, errno syscall.Errno) *Step {
+	return s.add(step{nr: opFail, out: -1, els: next, then: next, a: [6]uintptr{uintptr(errno)}}, info{name: name, args: []any{errno}})
+}
+
+// Set puts a number or another register's value into r.
+func (s *Script) Set(r Reg, value any) *Step {
+	t := s.Do("set", opSet, value)
+	return t.To(r)
+}
+
+// Operation is what Compute does.
+type Operation uint8
+
+// Operations of Compute.
+const (
+	And Operation = iota
+	Or
+	Add
+	ShiftRight
+	ShiftLeft
+)
+
+// Compute sets dst to src op value.
+func (s *Script) Compute(dst, src Reg, op Operation, value uint64) {
+	st := step{nr: opCompute, out: int16(dst), els: next, then: next, regs: 1}
+	st.a = [6]uintptr{uintptr(src), uintptr(op), uintptr(value)}
+	s.add(st, info{name: "compute", args: []any{src, op, value}})
+}
+
+// Load sets r to the size bytes (1, 2, 4, 8; 4 and less are sign-extended from 4 bytes only where size is 4)
+// at off bytes into b.
+func (s *Script) Load(r Reg, b Buf, off, size int) {
+	if off < 0 || off+size > b.size {
+		s.fail(fmt.Errorf("start script: load of %d bytes at %d from %q, which has %d", size, off, b.text, b.size))
+		return
+	}
+	st := step{nr: opLoad, out: int16(r), els: next, then: next}
+	st.a = [6]uintptr{b.off + uintptr(off), uintptr(size)}
+	s.add(st, info{name: "load", args: []any{b, off, size}})
+}
+
+// Store writes the low 4 bytes of r at off bytes into b.
+func (s *Script) Store(b Buf, off int, r Reg) {
+	if off < 0 || off+4 > b.size {
+		s.fail(fmt.Errorf("start script: store of 4 bytes at %d into %q, which has %d", off, b.text, b.size))
+		return
+	}
+	st := step{nr: opStore, out: -1, els: next, then: next, regs: 2}
+	st.a = [6]uintptr{b.off + uintptr(off), uintptr(r)}
+	s.add(st, info{name: "store", args: []any{b, off, r}})
+}
+
+// HandOver adds a fork whose child goes on with the script in its parent's place, as a child of the parent's
+// parent: Child.Pid becomes its pid. flags are CLONE_NEW* of clone(2). This is how namespaces are entered
+// that only a new process is in: a pid namespace that was joined, everything in a user namespace that was.
+func (s *Script) HandOver(name string, flags uintptr) {
+	t := s.Do(name, syscall.SYS_CLONE, flags|syscall.CLONE_PARENT|uintptr(syscall.SIGCHLD), 0, 0, 0, 0)
+	t.step().flags |= flagHandOver
+	s.heir = s.meets + 1
+}
+
+// Aside adds a fork whose child goes on with the script, while its parent goes on at l, quietly (see Quiet).
+// Both have the child's pid or 0 in r.
+func (s *Script) Aside(name string, r Reg, l *Label) {
+	t := s.Do(name, syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0).To(r)
+	t.step().flags |= flagAside
+	s.Expect("in the child", r, All, Equal, 0, 0).Else(l)
+}
+
+// Quiet takes this process out of the story: its steps are no longer recorded, and where one fails it
+// exits with status. For processes beside the one that execve's the program.
+func (s *Script) Quiet(status int) {
+	st := step{nr: opQuiet, out: -1, els: next, then: next, a: [6]uintptr{uintptr(status)}}
+	s.add(st, info{name: "quiet", args: []any{status}})
+}
+
+// Overwrite copies text over the playing process's own memory of its command line (os.Args), so that ps
+// shows it; what does not fit is cut, what remains is zeroed.
+func (s *Script) Overwrite(text string) {
+	addr, size := commandLine()
+	if size == 0 {
+		return
+	}
+	b := make([]byte, size)
+	copy(b[:size-1], text)
+	buf := s.Bytes(text, b)
+	st := step{nr: opCopy, out: -1, els: next, then: next, a: [6]uintptr{addr, buf.off, uintptr(size)}}
+	s.add(st, info{name: "name the process", args: []any{text}})
+}
+
+// Close adds a step that closes r.
+func (s *Script) CloseReg(r Reg) { s.Do("close", syscall.SYS_CLOSE, r) }
+
+var errMeet = errors.New("start script: it has meeting points, and the parent of a vfork stands still")

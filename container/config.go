@@ -12,6 +12,10 @@ import (
 type Config struct {
 	Image   string        // as the user named it
 	ImageID digest.Digest // what that meant at create
+	// Layers of the image, lowest first: a container outlives its image's record.
+	Layers []digest.Digest
+	// Platform32 is set for images of 32-bit platforms, which want inode numbers that fit.
+	Platform32 bool `json:",omitempty"`
 
 	Process   Process
 	Isolation Isolation

@@ -65,9 +65,27 @@ func (s *Store) Save(r *Record, d atomicfile.Durability) error {
 	return atomicfile.WriteRecord(path, r, d)
 }
 
-// Destroy removes all that a container has on disk, whatever is there of it: the record first, then
-// the data. It is idempotent.
+// Destroy removes all that a container has on disk, whatever is there of it. It is idempotent.
 func (s *Store) Destroy(id string) error {
+	return errors.Join(s.unname(id), os.RemoveAll(s.DataDir(id)), os.RemoveAll(s.ExecDir(id)))
+}
+
+// Discard is Destroy, but for the data on disk, which is moved to TRASH/ID: deleting it can take time,
+// and is the caller's. It is idempotent.
+func (s *Store) Discard(id, trash string) error {
+	if err := errors.Join(s.unname(id), os.RemoveAll(s.ExecDir(id)), os.MkdirAll(trash, 0o700)); err != nil {
+		return err
+	}
+	err := os.Rename(s.DataDir(id), filepath.Join(trash, id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// unname unlinks the record: what remains is nobody's. A --rm container's is on no disk, and costs no
+// sync.
+func (s *Store) unname(id string) error {
 	var errs []error
 	for _, dir := range []string{s.DataDir(id), s.ExecDir(id)} {
 		err := os.Remove(filepath.Join(dir, "record"))
@@ -78,7 +96,7 @@ func (s *Store) Destroy(id string) error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, os.RemoveAll(s.DataDir(id)), os.RemoveAll(s.ExecDir(id)))...)
+	return errors.Join(errs...)
 }
 
 // Load reads every record. strays are the IDs of directories without one: containers whose creation

@@ -19,6 +19,8 @@ type Image struct {
 	// Manifest is the manifest that the image came with or was last pushed under; empty for an image
 	// that was built or imported and never pushed.
 	Manifest *ocispec.Descriptor `json:",omitempty"`
+	// Index is what the image was pulled by, where that was an index: its digest is the RepoDigest.
+	Index *ocispec.Descriptor `json:",omitempty"`
 	// Layers are the layers as the manifest describes them (compressed), in the order of DiffIDs. It
 	// is empty where there is no manifest.
 	Layers []ocispec.Descriptor `json:",omitempty"`

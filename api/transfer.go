@@ -1,0 +1,179 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/berth-engine/berth/engine"
+	"github.com/berth-engine/berth/registry"
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/jsonstream"
+)
+
+// lines sends Docker's progress: a JSON document a line, each at once. The status is sent with the
+// first, so that what fails before it has a status of its own.
+type lines struct {
+	w     http.ResponseWriter
+	mu    sync.Mutex
+	begun bool // guarded by mu
+}
+
+func newLines(w http.ResponseWriter) *lines { return &lines{w: w} }
+
+func (l *lines) send(v any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.begun {
+		l.begun = true
+		l.w.Header().Set("Content-Type", "application/json")
+		l.w.WriteHeader(http.StatusOK)
+	}
+	_ = json.NewEncoder(l.w).Encode(v) // a client that has gone is seen by its context
+	_ = http.NewResponseController(l.w).Flush()
+}
+
+// errorLine is the last line of a progress that failed; "error" is for old clients.
+type errorLine struct {
+	ErrorDetail jsonstream.Error `json:"errorDetail"`
+	Error       string           `json:"error"`
+}
+
+// fail sends an error as the last line, or returns it where nothing was sent yet.
+func (l *lines) fail(err error) error {
+	l.mu.Lock()
+	begun := l.begun
+	l.mu.Unlock()
+	if !begun {
+		return err
+	}
+	l.send(errorLine{jsonstream.Error{Message: message(err)}, message(err)})
+	return nil
+}
+
+func (s *Server) createImage(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	if q.Get("fromSrc") != "" {
+		return s.importImage(w, r)
+	}
+	ref, err := pullName(q.Get("fromImage"), q.Get("tag"))
+	if err != nil {
+		return err
+	}
+	o := engine.PullOptions{}
+	if o.Credentials, err = credentials(r.Header.Get("X-Registry-Auth")); err != nil {
+		return err
+	}
+	if o.Platform, err = platform(q.Get("platform")); err != nil {
+		return err
+	}
+	lines := newLines(w)
+	return s.pull(r, ref, o, lines)
+}
+
+// pullName joins the two parameters of a pull; a tag may be a digest.
+func pullName(name, tag string) (reference.Named, error) {
+	switch {
+	case tag == "":
+	case strings.Contains(tag, ":"):
+		name += "@" + tag
+	default:
+		name += ":" + tag
+	}
+	ref, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return nil, invalid(fmt.Sprintf("invalid reference format: %q: %s", name, err))
+	}
+	return reference.TagNameOnly(ref), nil
+}
+
+func (s *Server) pull(r *http.Request, ref reference.Named, o engine.PullOptions, lines *lines) error {
+	o.Progress = func(ev registry.Event) { lines.send(pullLine(ev)) }
+	tag := ""
+	if t, ok := ref.(reference.Tagged); ok {
+		tag = t.Tag()
+	} else if d, ok := ref.(reference.Digested); ok {
+		tag = d.Digest().String()
+	}
+	begin := sync.OnceFunc(func() {
+		lines.send(jsonstream.Message{ID: tag, Status: "Pulling from " + reference.Path(ref)})
+	})
+	progress := o.Progress
+	o.Progress = func(ev registry.Event) { begin(); progress(ev) }
+	p, err := s.engine.Pull(r.Context(), ref, o)
+	if err != nil {
+		return lines.fail(err)
+	}
+	begin()
+	lines.send(jsonstream.Message{Status: "Digest: " + p.Digest.String()})
+	what := "Image is up to date for "
+	if p.New {
+		what = "Downloaded newer image for "
+	}
+	lines.send(jsonstream.Message{Status: "Status: " + what + reference.FamiliarString(ref)})
+	return nil
+}
+
+// stageWords are Docker's.
+var stageWords = map[registry.Stage]string{
+	registry.Waiting: "Waiting", registry.Downloading: "Downloading", registry.Retrying: "Retrying", registry.Verified: "Verifying Checksum",
+	registry.Extracting: "Extracting", registry.Uploading: "Pushing", registry.Exists: "Already exists", registry.Done: "Pull complete",
+}
+
+func pullLine(ev registry.Event) jsonstream.Message {
+	m := jsonstream.Message{ID: short(ev.Digest.String()), Status: stageWords[ev.Stage]}
+	if ev.Stage == registry.Downloading {
+		m.Progress = &jsonstream.Progress{Current: ev.Current, Total: ev.Total}
+	}
+	return m
+}
+
+func pushLine(ev registry.Event) jsonstream.Message {
+	m := pullLine(ev)
+	switch ev.Stage {
+	case registry.Waiting:
+		m.Status = "Preparing"
+	case registry.Uploading:
+		m.Progress = &jsonstream.Progress{Current: ev.Current, Total: ev.Total}
+	case registry.Mounted:
+		m.Status = "Mounted from " + ev.From
+	case registry.Exists:
+		m.Status = "Layer already exists"
+	case registry.Done:
+		m.Status = "Pushed"
+	}
+	return m
+}
+
+// push answers 200 at once and reports an error as a line, as Docker does.
+func (s *Server) push(w http.ResponseWriter, r *http.Request, name string) error {
+	ref, err := pullName(name, r.URL.Query().Get("tag"))
+	if err != nil {
+		return err
+	}
+	o := engine.PushOptions{}
+	if o.Credentials, err = credentials(r.Header.Get("X-Registry-Auth")); err != nil {
+		return err
+	}
+	lines := newLines(w)
+	begin := sync.OnceFunc(func() {
+		lines.send(jsonstream.Message{Status: "The push refers to repository [" + ref.Name() + "]"})
+	})
+	o.Progress = func(ev registry.Event) { begin(); lines.send(pushLine(ev)) }
+	pushed, err := s.engine.Push(r.Context(), ref, o)
+	if err != nil {
+		return lines.fail(err)
+	}
+	begin()
+	tag := ref.(reference.Tagged).Tag()
+	lines.send(jsonstream.Message{Status: fmt.Sprintf("%s: digest: %s size: %d", tag, pushed.Digest, pushed.Size)})
+	aux, err := json.Marshal(map[string]any{"Tag": tag, "Digest": pushed.Digest.String(), "Size": pushed.Size})
+	if err != nil {
+		return lines.fail(err)
+	}
+	raw := json.RawMessage(aux)
+	lines.send(jsonstream.Message{Aux: &raw})
+	return nil
+}

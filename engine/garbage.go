@@ -1,0 +1,96 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/berth-engine/berth/image"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+)
+
+// roots are all layers and blobs that something names: images, containers, the build cache. Leases are
+// looked at beside it. An error, or a record that was set aside, means that nothing may be deleted.
+func (e *Engine) roots(ctx context.Context) (map[digest.Digest]bool, error) {
+	e.mu.Lock()
+	damaged := e.damaged
+	e.mu.Unlock()
+	if damaged || e.images.Damaged() {
+		return nil, fmt.Errorf("a damaged record was set aside, so nothing is deleted that it may have named; look at it, and remove it when it is of no use: %w", errdefs.ErrFailedPrecondition)
+	}
+	named := map[digest.Digest]bool{}
+	images, err := e.images.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, img := range images {
+		for _, d := range belongings(img) {
+			named[d] = true
+		}
+	}
+	for _, c := range e.all() {
+		for _, d := range c.Config().Layers {
+			named[d] = true
+		}
+		named[c.Config().ImageID] = true // its config: history and SHELL are read from it
+	}
+	cached, err := e.builder.Layers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range cached {
+		named[d] = true
+	}
+	return named, nil
+}
+
+// belongings are the layers and blobs that a record of an image names.
+func belongings(img image.Image) []digest.Digest {
+	all := append([]digest.Digest{img.ID}, img.DiffIDs...)
+	if img.Manifest != nil {
+		all = append(all, img.Manifest.Digest)
+	}
+	if img.Index != nil {
+		all = append(all, img.Index.Digest)
+	}
+	for _, l := range img.Layers {
+		all = append(all, l.Digest)
+	}
+	return all
+}
+
+// collect deletes those of the candidates that nothing names any more, and returns which.
+func (e *Engine) collect(ctx context.Context, candidates []digest.Digest) (deleted []digest.Digest, err error) {
+	if len(candidates) == 0 {
+		return nil, nil
+	}
+	e.leases.mu.Lock()
+	defer e.leases.mu.Unlock()
+	named, err := e.roots(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, d := range candidates {
+		if named[d] || e.leases.counts[d] > 0 {
+			continue
+		}
+		if _, err := e.layers.Get(d); err == nil {
+			switch err := e.layers.Remove(ctx, d); {
+			case err == nil:
+				deleted = append(deleted, d)
+			case !errdefs.IsConflict(err): // a conflict: still mounted for somebody
+				errs = append(errs, err)
+			}
+			continue
+		}
+		switch err := e.content.Delete(d); {
+		case err == nil:
+			deleted = append(deleted, d)
+		case !errdefs.IsNotFound(err):
+			errs = append(errs, err)
+		}
+	}
+	return deleted, errors.Join(errs...)
+}

@@ -1,0 +1,48 @@
+package engine
+
+import (
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// leases keep what is being made from being collected: a pull, a build, a commit holds one and puts
+// every layer and blob on it before it looks whether it is here.
+type leases struct {
+	mu     sync.Mutex // also held while something is collected: what is looked for is not going away
+	counts map[digest.Digest]int
+}
+
+// lease is one holder's. Its methods may be called from several goroutines.
+type lease struct {
+	of   *leases
+	held []digest.Digest // guarded by of.mu
+}
+
+// lease begins one. The caller ends it.
+func (l *leases) lease() *lease { return &lease{of: l} }
+
+// hold keeps digests until end.
+func (l *lease) hold(digests ...digest.Digest) {
+	l.of.mu.Lock()
+	defer l.of.mu.Unlock()
+	if l.of.counts == nil {
+		l.of.counts = map[digest.Digest]int{}
+	}
+	for _, d := range digests {
+		l.of.counts[d]++
+		l.held = append(l.held, d)
+	}
+}
+
+// end lets go of everything. Ending twice does nothing.
+func (l *lease) end() {
+	l.of.mu.Lock()
+	defer l.of.mu.Unlock()
+	for _, d := range l.held {
+		if l.of.counts[d]--; l.of.counts[d] == 0 {
+			delete(l.of.counts, d)
+		}
+	}
+	l.held = nil
+}

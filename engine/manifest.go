@@ -1,0 +1,122 @@
+package engine
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/berth-engine/berth/content"
+	"github.com/berth-engine/berth/image"
+	kgzip "github.com/klauspost/compress/gzip"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// manifestOf returns the manifest that an image came with or was given before; one that was built or
+// committed here gets it now, with its layers compressed.
+func (e *Engine) manifestOf(ctx context.Context, img image.Image) (ocispec.Descriptor, error) {
+	if img.Manifest != nil {
+		return *img.Manifest, nil
+	}
+	l := e.leases.lease()
+	defer l.end()
+	l.hold(belongings(img)...)
+	cfg, err := e.content.Info(img.ID)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageManifest,
+		Config:    ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: img.ID, Size: cfg.Size},
+	}
+	for _, d := range img.DiffIDs {
+		blob, err := e.compressed(ctx, l, d)
+		if err != nil {
+			return ocispec.Descriptor{}, fmt.Errorf("compress layer %s: %w", d, err)
+		}
+		m.Layers = append(m.Layers, blob)
+	}
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	desc := ocispec.Descriptor{MediaType: m.MediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	l.hold(desc.Digest)
+	if _, err := e.content.Put(ctx, desc.Digest, bytes.NewReader(raw)); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	img.Manifest, img.Layers = &desc, m.Layers
+	return desc, e.images.Put(img)
+}
+
+// compressed returns the gzip of a layer: the blob that another image knows it by, or a new one.
+func (e *Engine) compressed(ctx context.Context, l *lease, d digest.Digest) (ocispec.Descriptor, error) {
+	if blob, ok := e.knownBlob(d); ok {
+		l.hold(blob.Digest)
+		if blob.Digest == d {
+			return blob, nil
+		}
+		if _, err := e.content.Info(blob.Digest); err == nil {
+			return blob, nil
+		}
+	}
+	tar, err := e.layers.Tar(d)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer tar.Close()
+	w, err := e.content.Create(ctx)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if err := gzipTo(w, tar); err != nil {
+		return ocispec.Descriptor{}, errors.Join(err, w.Abort())
+	}
+	l.hold(w.Digest())
+	info, err := w.Commit(ctx, "")
+	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: info.Digest, Size: info.Size}, err
+}
+
+func gzipTo(w *content.Writer, tar io.Reader) error {
+	z, err := kgzip.NewWriterLevel(w, gzip.DefaultCompression)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(z, tar); err != nil {
+		return err
+	}
+	return z.Close()
+}
+
+// knownBlob looks for an image whose manifest has the layer.
+func (e *Engine) knownBlob(d digest.Digest) (ocispec.Descriptor, bool) {
+	images, err := e.images.List()
+	if err != nil {
+		return ocispec.Descriptor{}, false // only saves work
+	}
+	for _, img := range images {
+		for i, own := range img.DiffIDs {
+			if own == d && i < len(img.Layers) {
+				return ocispec.Descriptor{MediaType: mediaTypeOCI(img.Layers[i]), Digest: img.Layers[i].Digest, Size: img.Layers[i].Size}, true
+			}
+		}
+	}
+	return ocispec.Descriptor{}, false
+}
+
+// mediaTypeOCI is the OCI word for a layer's media type in Docker's.
+func mediaTypeOCI(d ocispec.Descriptor) string {
+	switch d.MediaType {
+	case "application/vnd.docker.image.rootfs.diff.tar.gzip":
+		return ocispec.MediaTypeImageLayerGzip
+	case "application/vnd.docker.image.rootfs.diff.tar":
+		return ocispec.MediaTypeImageLayer
+	}
+	return d.MediaType
+}

@@ -1,0 +1,126 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/berth-engine/berth/container"
+	"github.com/berth-engine/berth/internal/atomicfile"
+	"github.com/containerd/errdefs"
+)
+
+// RemoveOptions say what goes with a container.
+type RemoveOptions struct {
+	Force   bool // kill it where it runs
+	Volumes bool // its anonymous volumes go too
+}
+
+// Remove removes a container. A running one is errdefs.ErrConflict without Force.
+func (e *Engine) Remove(ctx context.Context, user string, o RemoveOptions) error {
+	c, err := e.find(user)
+	if err != nil {
+		return err
+	}
+	if c.State().Status.Active() || c.State().Status == container.Restarting {
+		if !o.Force {
+			return fmt.Errorf("cannot remove container %q: container is %s: stop the container before removing or force remove: %w", "/"+c.Name(), c.State().Status, errdefs.ErrConflict)
+		}
+		if err := e.kill(ctx, c); err != nil {
+			return fmt.Errorf("could not kill container %s before it is removed: %w", c.Name(), err)
+		}
+	}
+	if c.Config().AutoRemove && !o.Volumes { // whoever comes first takes all
+		o.Volumes = true
+	}
+	return e.remove(ctx, c, o)
+}
+
+// kill ends a container and waits until that has been dealt with.
+func (e *Engine) kill(ctx context.Context, c *instance) error {
+	ended, cancel := c.Wait(container.NotRunning)
+	defer cancel()
+	if err := e.noMore(c); err != nil {
+		return err
+	}
+	if err := e.signal(ctx, c, syscall.SIGKILL, true); err != nil && !errdefs.IsConflict(err) {
+		return err
+	}
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// remove takes a container that does not run out of the world. It is out of sight, its name free and
+// its record gone, before its data is deleted, which happens in the background.
+func (e *Engine) remove(ctx context.Context, c *instance, o RemoveOptions) error {
+	release, err := c.Claim(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	switch s := c.State().Status; {
+	case s == container.Removing || s == container.Dead:
+		return fmt.Errorf("removal of container %s is already in progress: %w", c.Name(), errdefs.ErrConflict)
+	case s.Active():
+		return fmt.Errorf("container %s was started meanwhile: %w", c.Name(), errdefs.ErrConflict)
+	}
+	if err := c.Update(atomicfile.Volatile, func(s *container.State) { s.Status = container.Removing }); err != nil && !errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("remove container %s: %w", c.Name(), err)
+	}
+	if err := e.Destroy(ctx, c.ID); err != nil {
+		_ = c.Update(atomicfile.Volatile, func(s *container.State) { s.Status, s.Error = container.Dead, err.Error() })
+		return fmt.Errorf("remove container %s: %w", c.Name(), err)
+	}
+	e.forget(c)
+	e.execs.forget(c.ID)
+	e.dropVolumes(c, o)
+	e.event(c, "destroy", nil)
+	c.Gone()
+	return nil
+}
+
+// dropVolumes removes the anonymous volumes that only this container used.
+func (e *Engine) dropVolumes(c *instance, o RemoveOptions) {
+	if !o.Volumes {
+		return
+	}
+	for _, m := range c.Config().Mounts {
+		if m.Kind != container.VolumeMount || !m.Anonymous {
+			continue
+		}
+		if err := e.RemoveVolume(m.Source, false); err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) {
+			e.log.Warn("an anonymous volume could not be removed with its container", "volume", m.Source, "container", c.ID, "error", err)
+		}
+	}
+}
+
+// Destroy deletes whatever is there of a container with this ID that nobody has any more: processes,
+// cgroup, network, mounts, directories. It can be called for any ID at any time, and again.
+func (e *Engine) Destroy(ctx context.Context, id string) error {
+	ctx = context.WithoutCancel(ctx) // half a removal is worse than a late one
+	dir := e.store.ExecDir(id)
+	err := errors.Join(
+		e.runtime.Destroy(ctx, id, dir),
+		e.networks.Detach(ctx, id),
+	)
+	if err != nil {
+		return err
+	}
+	trash := filepath.Join(e.opts.DataRoot, "trash")
+	if err := e.store.Discard(id, trash); err != nil {
+		return err
+	}
+	e.background(func(context.Context) {
+		if err := os.RemoveAll(filepath.Join(trash, id)); err != nil {
+			e.log.Warn("the data of a removed container could not be deleted, the next start tries again", "container", id, "error", err)
+		}
+	})
+	return nil
+}

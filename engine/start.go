@@ -1,0 +1,300 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/berth-engine/berth/container"
+	"github.com/berth-engine/berth/container/bundle"
+	"github.com/berth-engine/berth/internal/atomicfile"
+	"github.com/berth-engine/berth/internal/cleanup"
+	"github.com/berth-engine/berth/layer"
+	"github.com/berth-engine/berth/network"
+	"github.com/berth-engine/berth/runtime"
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Start starts a container that is not running. One that runs already is errdefs.ErrNotModified. A
+// process that could not be started is a *runtime.StartError.
+func (e *Engine) Start(ctx context.Context, user string) error {
+	c, err := e.find(user)
+	if err != nil {
+		return err
+	}
+	_, err = e.start(ctx, c, nil, byUser)
+	return err
+}
+
+// Why a container is started.
+type cause bool
+
+const (
+	byUser   cause = true
+	byPolicy cause = false
+)
+
+// start claims the container, starts it, and leaves its end to watch. With attach it returns a stream
+// that misses nothing of the output; the caller closes it.
+func (e *Engine) start(ctx context.Context, c *instance, attach *runtime.AttachOptions, why cause) (*runtime.Stream, error) {
+	release, err := c.Claim(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	switch s := c.State(); {
+	case s.Status == container.Paused:
+		return nil, fmt.Errorf("cannot start a paused container, try unpause instead: %w", errdefs.ErrConflict)
+	case s.Status.Active():
+		return nil, fmt.Errorf("container %s is already running: %w", c.Name(), errdefs.ErrNotModified)
+	case s.Status == container.Removing || s.Status == container.Dead:
+		return nil, fmt.Errorf("container %s is marked for removal and cannot be started: %w", c.Name(), errdefs.ErrConflict)
+	case why == byPolicy && s.Status != container.Restarting:
+		return nil, errdefs.ErrNotModified // stopped by its user meanwhile
+	}
+	early := attach == nil
+	if early {
+		attach = c.firstExpected()
+	}
+	shim, err := e.launch(ctx, c, attach)
+	if err != nil {
+		c.serve(ctx, nil, nil)
+		failed := fmt.Errorf("failed to start container %s: %w", c.Name(), err)
+		code := 128
+		var start *runtime.StartError
+		if errors.As(err, &start) {
+			code = start.ExitCode()
+		}
+		if e := c.Update(atomicfile.Volatile, func(s *container.State) {
+			s.Status, s.Error, s.ExitCode = stopped(s.Status), err.Error(), code
+		}); e != nil {
+			return nil, errors.Join(failed, e)
+		}
+		return nil, failed
+	}
+	durability := atomicfile.Volatile
+	if c.State().StoppedByUser {
+		durability = atomicfile.Durable // what was durable must not come back
+	}
+	err = c.Update(durability, func(s *container.State) {
+		*s = container.State{
+			Status: container.Running, Pid: shim.Pid(), StartedAt: shim.Started().UTC(), FinishedAt: s.FinishedAt,
+			RestartCount: s.RestartCount,
+		}
+		if why == byUser {
+			s.RestartCount = 0
+		}
+	})
+	if err != nil {
+		e.log.Error("the record of a container that started could not be written", "container", c.ID, "error", err)
+	}
+	e.took(c, shim)
+	e.event(c, "start", nil)
+	if early {
+		c.serve(ctx, shim.Attached(), shim)
+		return nil, nil
+	}
+	return shim.Attached(), nil
+}
+
+// stopped is what a container is after a start that failed.
+func stopped(was container.Status) container.Status {
+	if was == container.Created {
+		return was
+	}
+	return container.Exited
+}
+
+// took puts a running container under the engine's eyes: its end, its health.
+func (e *Engine) took(c *instance, shim *runtime.Shim) {
+	c.mu.Lock()
+	c.shim = shim
+	c.mu.Unlock()
+	e.watchHealth(c, shim)
+	e.background(func(ctx context.Context) { e.watch(ctx, c, shim) })
+}
+
+// launch is the start, step by step. What it acquires is given back by Destroy of each room, here
+// after a failure, in end.go after an exit, in recover.go after a crash.
+func (e *Engine) launch(ctx context.Context, c *instance, attach *runtime.AttachOptions) (_ *runtime.Shim, err error) {
+	cfg := c.Config()
+	files := descriptors{}
+	defer func() { err = errors.Join(err, files.close()) }()
+	undo := cleanup.New()
+	defer undo.Run(&err)
+
+	if err := os.MkdirAll(e.store.ExecDir(c.ID), 0o710); err != nil { // gone with a reboot
+		return nil, err
+	}
+	root, err := e.mountRootfs(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("mount the root file system: %w", err)
+	}
+	files.add(root)
+	who, err := lookUp(root, cfg.Process.User, cfg.Process.Groups)
+	if err != nil {
+		return nil, err
+	}
+	undo.Add(func() error { return e.networks.Detach(context.WithoutCancel(ctx), c.ID) })
+	sandbox, err := e.attach(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	files.add(sandbox)
+	if err := e.writeFiles(c, sandbox); err != nil {
+		return nil, err
+	}
+	in, err := e.inputs(c, who)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := bundle.Spec(cfg, in)
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := e.mounts(ctx, c)
+	for _, m := range mounts {
+		files.add(m.Tree)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range mounts {
+		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Tree.Name(), Options: []string{"rbind"}})
+	}
+	filter, err := e.filters.filter(cfg, e.machine)
+	if err != nil {
+		return nil, err
+	}
+	undo.Add(func() error {
+		return e.runtime.Destroy(context.WithoutCancel(ctx), c.ID, e.store.ExecDir(c.ID))
+	})
+	shim, err := e.runtime.Start(ctx, runtime.Config{
+		ID: c.ID, Dir: e.store.ExecDir(c.ID), Spec: spec, Root: root, Mounts: mounts, NetNS: sandbox.NS,
+		Filter: filter, Stdin: stdin(cfg), Log: e.logOf(c), Listeners: listeners(sandbox), Attach: attach, Init: cfg.Process.Init,
+	})
+	if err != nil {
+		return nil, err
+	}
+	undo.Cancel()
+	return shim, nil
+}
+
+func (e *Engine) mountRootfs(ctx context.Context, c *instance) (*os.File, error) {
+	st, err := e.layers.Stack(ctx, c.Config().Layers)
+	if err != nil {
+		return nil, err
+	}
+	defer st.Release() // the mount goes on working; what layers must stay is garbage.go's business
+	upper, err := e.layers.OpenUpper(e.upperDir(c.ID))
+	if err != nil {
+		return nil, err
+	}
+	return st.Mount(ctx, upper, layer.MountOptions{Volatile: c.Config().AutoRemove, No64: c.Config().Platform32})
+}
+
+func stdin(cfg *container.Config) runtime.Stdin {
+	switch {
+	case !cfg.Process.OpenStdin:
+		return runtime.StdinNone
+	case cfg.Process.StdinOnce:
+		return runtime.StdinOnce
+	}
+	return runtime.StdinOpen
+}
+
+func (e *Engine) logOf(c *instance) runtime.Log {
+	cfg := c.Config().Log
+	if cfg.Driver == "none" {
+		return runtime.Log{}
+	}
+	l := runtime.Log{Path: e.logPath(c.ID), MaxSize: cfg.MaxSize, MaxFiles: cfg.MaxFiles}
+	if l.MaxSize == 0 {
+		l.MaxSize = e.opts.LogMaxSize
+	}
+	if l.MaxFiles == 0 {
+		l.MaxFiles = e.opts.LogMaxFiles
+	}
+	return l
+}
+
+func listeners(s *network.Sandbox) []runtime.Listener {
+	var all []runtime.Listener
+	for _, l := range s.Listeners {
+		all = append(all, runtime.Listener{Socket: l.File, Proto: l.Port.Proto, To: l.Target})
+	}
+	return all
+}
+
+// inputs is what the OCI configuration needs to know of the machine and of other containers.
+func (e *Engine) inputs(c *instance, who identity) (bundle.Inputs, error) {
+	cfg := c.Config()
+	in := bundle.Inputs{
+		ID: c.ID, Hostname: e.hostname(c), UID: who.uid, GID: who.gid, Groups: who.groups, Home: who.home,
+		CgroupPath: e.cgroupPath(c), Bounding: e.machine.bounding, CgroupV2: e.machine.cgroupV2, AppArmor: e.machine.apparmor,
+		HostNetwork: cfg.Network.Mode == "host",
+	}
+	var err error
+	for _, join := range []struct {
+		mode, kind string
+		to         *string
+	}{
+		{cfg.Isolation.PidMode, "pid", &in.JoinPID}, {cfg.Isolation.IPCMode, "ipc", &in.JoinIPC}, {cfg.Network.Mode, "net", &in.JoinNetwork},
+	} {
+		other, joins := strings.CutPrefix(join.mode, "container:")
+		if !joins {
+			continue
+		}
+		if *join.to, err = e.namespaceOf(other, join.kind); err != nil {
+			return in, err
+		}
+		if join.kind == "net" {
+			in.JoinUTS = strings.TrimSuffix(*join.to, "net") + "uts"
+		}
+	}
+	in.Devices, in.DeviceRules, err = devices(cfg.Isolation)
+	return in, err
+}
+
+// namespaceOf is the path of a running container's namespace.
+func (e *Engine) namespaceOf(user, kind string) (string, error) {
+	other, err := e.find(user)
+	if err != nil {
+		return "", fmt.Errorf("cannot join the %s namespace: %w: %w", kind, err, errdefs.ErrFailedPrecondition)
+	}
+	shim, err := other.running()
+	if err != nil {
+		return "", fmt.Errorf("cannot join the %s namespace of container %s, which is not running: %w", kind, other.Name(), errdefs.ErrConflict)
+	}
+	return fmt.Sprintf("/proc/%d/ns/%s", shim.Pid(), kind), nil
+}
+
+func (e *Engine) cgroupPath(c *instance) string {
+	parent := c.Config().Resources.CgroupParent
+	if parent == "" {
+		parent = e.cgroupParent()
+	}
+	return filepath.Join("/", parent, c.ID)
+}
+
+// closer is a descriptor, or what holds several.
+type closer interface{ Close() error }
+
+// descriptors are closed together.
+type descriptors []closer
+
+func (d *descriptors) add(c closer) { *d = append(*d, c) }
+
+func (d descriptors) close() error {
+	var errs []error
+	for _, c := range d {
+		if err := c.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

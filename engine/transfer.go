@@ -1,0 +1,363 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/berth-engine/berth/content"
+	"github.com/berth-engine/berth/image"
+	"github.com/berth-engine/berth/image/archive"
+	"github.com/berth-engine/berth/layer"
+	"github.com/berth-engine/berth/registry"
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// PullOptions say how an image is pulled.
+type PullOptions struct {
+	Platform    *ocispec.Platform
+	Credentials registry.Credentials // nil: anonymously
+	Progress    func(registry.Event)
+}
+
+// Pulled is what a pull brought.
+type Pulled struct {
+	Image  image.Image
+	Digest digest.Digest // as the registry knows it
+	New    bool          // the name points at something else than before, or at something for the first time
+}
+
+// Pull fetches an image and gives it its name and digest here.
+func (e *Engine) Pull(ctx context.Context, ref reference.Named, o PullOptions) (Pulled, error) {
+	l := e.leases.lease()
+	defer l.end()
+	return e.pull(ctx, l, reference.TagNameOnly(ref), o)
+}
+
+func (e *Engine) pull(ctx context.Context, l *lease, ref reference.Named, o PullOptions) (Pulled, error) {
+	client := e.registry
+	if o.Credentials != nil {
+		client = client.As(o.Credentials)
+	}
+	got, err := client.Pull(ctx, ref, registry.PullOptions{Platform: o.Platform, Progress: o.Progress}, &incoming{e, l})
+	if err != nil {
+		return Pulled{}, err
+	}
+	img := image.Image{ID: got.Config.Digest, Manifest: &got.Manifest, Added: time.Now().UTC()}
+	if got.Index != nil {
+		img.Index = &got.Ref
+	}
+	for _, part := range got.Layers {
+		img.Layers = append(img.Layers, part.Blob)
+		img.DiffIDs = append(img.DiffIDs, part.DiffID)
+	}
+	if err := e.record(img); err != nil {
+		return Pulled{}, err
+	}
+	digested, err := reference.WithDigest(reference.TrimNamed(ref), got.Ref.Digest)
+	if err != nil {
+		return Pulled{}, err
+	}
+	names := []reference.Named{digested}
+	if _, pinned := ref.(reference.Digested); !pinned {
+		names = append(names, ref)
+	}
+	p := Pulled{Image: img, Digest: got.Ref.Digest}
+	for _, n := range names {
+		before, err := e.images.Tag(n, img.ID)
+		if err != nil {
+			return Pulled{}, err
+		}
+		p.New = p.New || before != img.ID
+	}
+	e.events.publish("image", "pull", reference.FamiliarString(ref), map[string]string{"name": reference.FamiliarName(ref)})
+	return p, nil
+}
+
+// record makes the record of an image durable whose blobs and layers are here.
+func (e *Engine) record(img image.Image) error {
+	for _, d := range img.DiffIDs {
+		found, err := e.layers.Get(d)
+		if err != nil {
+			return err
+		}
+		img.Size += found.TarSize
+	}
+	return e.images.Put(img)
+}
+
+// incoming takes what a pull or a load brings. Everything is on the lease before it is looked for.
+type incoming struct {
+	e *Engine
+	l *lease
+}
+
+func (in *incoming) HasLayer(_ context.Context, blob ocispec.Descriptor, diffID digest.Digest) (bool, error) {
+	in.l.hold(blob.Digest, diffID)
+	_, err := in.e.layers.Get(diffID)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// PutLayer decompresses into a layer file, and keeps the compressed bytes: gzip can't be made again
+// byte by byte, and a push must give the digest that it came with.
+func (in *incoming) PutLayer(ctx context.Context, blob ocispec.Descriptor, diffID digest.Digest, compressed io.Reader) error {
+	in.l.hold(blob.Digest, diffID)
+	_, _, err := in.store(ctx, diffID, compressed)
+	return err
+}
+
+// store keeps the bytes of a layer's blob and makes the layer of them; want may be "".
+func (in *incoming) store(ctx context.Context, want digest.Digest, compressed io.Reader) (layer.Layer, content.Info, error) {
+	kept, err := in.e.content.Create(ctx)
+	if err != nil {
+		return layer.Layer{}, content.Info{}, err
+	}
+	made, compression, err := in.unpack(ctx, want, io.TeeReader(compressed, kept))
+	if err != nil || compression == content.None {
+		return made, content.Info{}, errors.Join(err, kept.Abort())
+	}
+	in.l.hold(kept.Digest())
+	info, err := kept.Commit(ctx, "")
+	return made, info, err
+}
+
+func (in *incoming) unpack(ctx context.Context, want digest.Digest, compressed io.Reader) (layer.Layer, content.Compression, error) {
+	tar, compression, err := content.Decompress(compressed)
+	if err != nil {
+		return layer.Layer{}, "", err
+	}
+	defer tar.Close()
+	made, err := in.e.layers.Put(ctx, tar, want)
+	if err != nil {
+		return layer.Layer{}, "", err
+	}
+	in.l.hold(made.DiffID)
+	// What follows the tar belongs to the blob's digest, too.
+	_, err = io.Copy(io.Discard, compressed)
+	return made, compression, err
+}
+
+func (in *incoming) PutBlob(ctx context.Context, desc ocispec.Descriptor, data []byte) error {
+	in.l.hold(desc.Digest)
+	_, err := in.e.content.Put(ctx, desc.Digest, bytes.NewReader(data))
+	return err
+}
+
+// importLayer makes a layer of a tar, compressed or not, without keeping the compressed bytes.
+func (e *Engine) importLayer(ctx context.Context, l *lease, r io.Reader) (layer.Layer, error) {
+	made, _, err := (&incoming{e, l}).unpack(ctx, "", r)
+	return made, err
+}
+
+// FindLayer and AddLayer make incoming an archive.Target.
+func (in *incoming) FindLayer(_ context.Context, blob digest.Digest) (archive.Layer, bool, error) {
+	in.l.hold(blob)
+	if found, err := in.e.layers.Get(blob); err == nil { // an uncompressed layer's blob is its tar
+		return archive.Layer{Blob: tarDescriptor(found), DiffID: found.DiffID}, true, nil
+	} else if !errdefs.IsNotFound(err) {
+		return archive.Layer{}, false, err
+	}
+	return archive.Layer{}, false, nil
+}
+
+// AddLayer stores a layer from an archive.
+func (in *incoming) AddLayer(ctx context.Context, r io.Reader) (archive.Layer, error) {
+	made, blob, err := in.store(ctx, "", r)
+	if err != nil {
+		return archive.Layer{}, err
+	}
+	l := archive.Layer{Blob: tarDescriptor(made), DiffID: made.DiffID}
+	if blob.Digest != "" {
+		l.Blob = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: blob.Digest, Size: blob.Size}
+	}
+	return l, nil
+}
+
+func tarDescriptor(l layer.Layer) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: l.DiffID, Size: l.TarSize}
+}
+
+// Loaded is an image that Load read.
+type Loaded struct {
+	Image image.Image
+	Tags  []reference.NamedTagged
+}
+
+// Load reads an archive of images.
+func (e *Engine) Load(ctx context.Context, r io.Reader, platform *ocispec.Platform, progress func(archive.Event)) ([]Loaded, error) {
+	l := e.leases.lease()
+	defer l.end()
+	found, err := archive.Read(ctx, r, archive.ReadOptions{TempDir: e.tempDir(), Platform: platform, Progress: progress}, &incoming{e, l})
+	if err != nil {
+		return nil, err
+	}
+	var all []Loaded
+	for _, got := range found {
+		manifest := got.Manifest
+		img := image.Image{ID: got.Config.Digest, Manifest: &manifest, Added: time.Now().UTC()}
+		if got.Ref.Digest != manifest.Digest {
+			index := got.Ref
+			img.Index = &index
+		}
+		for _, part := range got.Layers {
+			img.Layers = append(img.Layers, part.Blob)
+			img.DiffIDs = append(img.DiffIDs, part.DiffID)
+		}
+		if err := e.record(img); err != nil {
+			return all, err
+		}
+		for _, t := range got.Tags {
+			if err := e.tag(t, img.ID); err != nil {
+				return all, err
+			}
+		}
+		e.events.publish("image", "load", img.ID.String(), map[string]string{"name": img.ID.String()})
+		all = append(all, Loaded{img, got.Tags})
+	}
+	return all, nil
+}
+
+// Save writes images as an archive: those that the names, or IDs, stand for.
+func (e *Engine) Save(ctx context.Context, users []string, w io.Writer) error {
+	var named []archive.Named
+	for _, user := range users {
+		img, err := e.InspectImage(user)
+		if err != nil {
+			return err
+		}
+		root, err := e.manifestOf(ctx, img.Image)
+		if err != nil {
+			return err
+		}
+		n := archive.Named{Root: root}
+		ref, byName := namedIn(user, img.Names)
+		switch tagged, ok := ref.(reference.NamedTagged); {
+		case byName && ok:
+			n.Tags = []reference.NamedTagged{tagged}
+		case !byName && isRepository(user, img.Names):
+			n.Tags = tagsOf(img.Names)
+		}
+		at := slices.IndexFunc(named, func(o archive.Named) bool { return o.Root.Digest == root.Digest })
+		if at >= 0 {
+			named[at].Tags = append(named[at].Tags, n.Tags...)
+			continue
+		}
+		named = append(named, n)
+	}
+	return archive.Write(ctx, w, named, (*outgoing)(e))
+}
+
+func isRepository(user string, names []reference.Named) bool {
+	ref, err := reference.ParseNormalizedNamed(user)
+	return err == nil && reference.IsNameOnly(ref) && slices.ContainsFunc(names, func(n reference.Named) bool { return n.Name() == ref.Name() })
+}
+
+func tagsOf(names []reference.Named) []reference.NamedTagged {
+	var tags []reference.NamedTagged
+	for _, n := range names {
+		if t, ok := n.(reference.NamedTagged); ok {
+			tags = append(tags, t)
+		}
+	}
+	return tags
+}
+
+// outgoing is the engine as where pushes and archives come from.
+type outgoing Engine
+
+// Open returns a blob, or a layer's tar.
+func (o *outgoing) Open(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if b, err := o.content.Open(desc.Digest); err == nil {
+		return struct {
+			io.Reader
+			io.Closer
+		}{b.Reader(), b}, nil
+	} else if !errdefs.IsNotFound(err) {
+		return nil, err
+	}
+	return o.layers.Tar(desc.Digest)
+}
+
+// Repositories are where this engine knows a layer from.
+func (o *outgoing) Repositories(_ context.Context, desc ocispec.Descriptor) []reference.Named {
+	images, err := o.images.List()
+	if err != nil {
+		return nil // sharing saves an upload, no more
+	}
+	names, err := o.images.Names()
+	if err != nil {
+		return nil
+	}
+	var all []reference.Named
+	for _, img := range images {
+		if !slices.ContainsFunc(img.Layers, func(l ocispec.Descriptor) bool { return l.Digest == desc.Digest }) {
+			continue
+		}
+		for _, n := range names[img.ID] {
+			if isDigest(n) { // only what a registry knows
+				all = append(all, reference.TrimNamed(n))
+			}
+		}
+	}
+	return all
+}
+
+// PushOptions say how an image is pushed.
+type PushOptions struct {
+	Credentials registry.Credentials
+	Progress    func(registry.Event)
+}
+
+// Push stores an image under its name at its registry and returns the manifest's descriptor there.
+func (e *Engine) Push(ctx context.Context, ref reference.Named, o PushOptions) (ocispec.Descriptor, error) {
+	ref = reference.TagNameOnly(ref)
+	id, err := e.images.Lookup(ref)
+	if errdefs.IsNotFound(err) {
+		return ocispec.Descriptor{}, fmt.Errorf("An image does not exist locally with the tag: %s: %w", reference.FamiliarName(ref), errdefs.ErrNotFound) //nolint:staticcheck // Docker's sentence
+	}
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	img, err := e.images.Get(id)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	l := e.leases.lease()
+	defer l.end()
+	l.hold(belongings(img)...)
+	root, err := e.manifestOf(ctx, img)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	client := e.registry
+	if o.Credentials != nil {
+		client = client.As(o.Credentials)
+	}
+	if err := client.Push(ctx, ref, root, (*outgoing)(e), registry.PushOptions{Progress: o.Progress}); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	digested, err := reference.WithDigest(reference.TrimNamed(ref), root.Digest)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if _, err := e.images.Tag(digested, img.ID); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	e.events.publish("image", "push", reference.FamiliarString(ref), map[string]string{"name": reference.FamiliarName(ref)})
+	return root, nil
+}
+
+// Login checks a credential with a registry.
+func (e *Engine) Login(ctx context.Context, host string, cred registry.Credential) (identityToken string, err error) {
+	return e.registry.Login(ctx, host, cred)
+}

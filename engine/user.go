@@ -1,0 +1,64 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/berth-engine/berth/internal/inroot"
+	"github.com/containerd/errdefs"
+	"github.com/moby/sys/user"
+	"golang.org/x/sys/unix"
+)
+
+// identity is who a process runs as, by number.
+type identity struct {
+	uid, gid uint32
+	groups   []uint32
+	home     string
+}
+
+// accountsMax is how large passwd and group may be, in bytes: they are the container's.
+const accountsMax = 1 << 20
+
+// lookUp finds a user ("", "name", "uid", each with ":group" or ":gid") and further groups in the
+// passwd and group files of a root file system. Numbers need not be in there.
+func lookUp(root *os.File, who string, groups []string) (identity, error) {
+	passwd, err := accounts(root, "/etc/passwd")
+	if err != nil {
+		return identity{}, err
+	}
+	group, err := accounts(root, "/etc/group")
+	if err != nil {
+		return identity{}, err
+	}
+	found, err := user.GetExecUser(who, &user.ExecUser{Home: "/"}, passwd(), group())
+	if err != nil {
+		return identity{}, fmt.Errorf("unable to find user %s: %w: %w", who, err, errdefs.ErrInvalidArgument)
+	}
+	id := identity{uid: uint32(found.Uid), gid: uint32(found.Gid), home: found.Home}
+	sgids := found.Sgids
+	if len(groups) > 0 {
+		more, err := user.GetAdditionalGroups(groups, group())
+		if err != nil {
+			return identity{}, fmt.Errorf("unable to find groups %v: %w: %w", groups, err, errdefs.ErrInvalidArgument)
+		}
+		sgids = append(sgids, more...)
+	}
+	for _, g := range sgids {
+		id.groups = append(id.groups, uint32(g))
+	}
+	return id, nil
+}
+
+// accounts reads a file of accounts, which may be missing. The function returns it from its beginning.
+func accounts(root *os.File, path string) (func() io.Reader, error) {
+	b, err := inroot.ReadFile(root, path, accountsMax)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+		return nil, fmt.Errorf("%s of the container: %w: %w", path, err, errdefs.ErrInvalidArgument)
+	}
+	return func() io.Reader { return bytes.NewReader(b) }, nil
+}

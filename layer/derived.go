@@ -185,5 +185,5 @@ func (st *Stack) writeWhole(ctx context.Context, w *tar.Writer) error {
 	if err != nil {
 		return fmt.Errorf("read the merged layers: %w", err)
 	}
-	return d.writeTar(ctx, root, w, true)
+	return d.writeTar(ctx, root, w)
 }

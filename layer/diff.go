@@ -61,7 +61,6 @@ func (d *diff) scan(ctx context.Context) (*node, error) {
 	if root.attrs, err = attributesOf(f); err != nil {
 		return nil, err
 	}
-	root.mtime = root.attrs.st.Mtim.Sec
 	if d.below != nil {
 		if root.below, err = attributesOf(d.below); err != nil {
 			return nil, err
@@ -204,9 +203,7 @@ func (d *diff) prune(n *node) {
 	unborn := !stubs.IsZero()
 	switch {
 	case n.path == "":
-		if n.attrs.same(n.below) { // its time is nobody's: nearly every layer implies the root
-			n.left, n.mtime = true, n.below.st.Mtim.Sec
-		}
+		n.left = true // what a layer says of it counts for nothing (package erofs)
 	case isSocket(n.attrs.st.Mode):
 		n.left = true
 	case n.whiteout:
@@ -258,11 +255,11 @@ func nameError(n *node) error {
 	return nil
 }
 
-// writeTar writes what is not left out: with withRoot the root, too, whatever it is.
-func (d *diff) writeTar(ctx context.Context, root *node, w *tar.Writer, withRoot bool) error {
+// writeTar writes what is not left out.
+func (d *diff) writeTar(ctx context.Context, root *node, w *tar.Writer) error {
 	names := map[inode]string{} // of files that have more than one
 	return walk(ctx, root, func(n *node) error {
-		if n.left && (n.path != "" || !withRoot) {
+		if n.left {
 			return nil
 		}
 		if err := nameError(n); err != nil {
@@ -314,7 +311,7 @@ func (d *diff) writeNode(n *node, w *tar.Writer, names map[inode]string) error {
 	if n.mtime != n.attrs.st.Mtim.Sec { // put back
 		attrs.st.Mtim.Sec = n.mtime
 	}
-	return writeEntry(w, f, attrs, tarName(n.path), link)
+	return writeEntry(w, f, attrs, n.path, link)
 }
 
 // walk calls visit for n and all below it, directories before what is in them.
@@ -360,6 +357,9 @@ func (d *diff) settle(ctx context.Context, n *node) error {
 		return err
 	}
 	defer f.Close()
+	if n.path == "" {
+		return plainRoot(f)
+	}
 	for _, name := range n.attrs.others {
 		if name == xattrOpaque && n.hides || !strings.Contains(name, ".overlay.") {
 			continue
@@ -373,6 +373,24 @@ func (d *diff) settle(ctx context.Context, n *node) error {
 		return &os.PathError{Op: "set the time of", Path: f.Name(), Err: err}
 	}
 	return nil
+}
+
+// plainRoot makes a directory like the root of every layer (package erofs): what a container did to the
+// attributes of its root is in no layer.
+func plainRoot(f *os.File) error {
+	attrs, err := attributesOf(f)
+	if err != nil {
+		return err
+	}
+	for _, x := range attrs.xattrs {
+		if err := unix.Removexattr(fdPath(f), x.name); err != nil && err != unix.ENODATA {
+			return &os.PathError{Op: "remove the attribute " + x.name + " of", Path: f.Name(), Err: err}
+		}
+	}
+	if err := os.Chown(fdPath(f), 0, 0); err != nil {
+		return err
+	}
+	return os.Chmod(fdPath(f), rootMode)
 }
 
 // remove deletes the node and all that is in it from the upper.

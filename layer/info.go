@@ -78,12 +78,7 @@ func (s *Store) probe(ctx context.Context) (err error) {
 		return err
 	}
 	defer root.Close()
-	empty, err := openRoot(s.empty)
-	if err != nil {
-		return err
-	}
-	defer empty.Close()
-	view, err := s.overlay.mount(overlayMount{lowers: []*os.File{root, empty}, readOnly: true, xino: "on"})
+	view, err := s.mountOverlay(overlayMount{lowers: []*os.File{root}, readOnly: true, xino: "on"})
 	if err != nil {
 		return err
 	}

@@ -22,8 +22,6 @@ type record struct {
 	Version int
 	// Opaque: the layer hides everything below it, from its root on.
 	Opaque bool `json:",omitempty"`
-	// ImpliedRoot: the tar has no entry for the root.
-	ImpliedRoot bool `json:",omitempty"`
 	// Links are hard links to what only layers below can have.
 	Links []erofs.LowerLink `json:",omitempty"`
 	// From are, for a derived file, the diffIDs of the layers that it was made of, bottom first.
@@ -40,10 +38,9 @@ func recordOf(r erofs.Result) record {
 			Metadata: r.MetadataDigest,
 			Implied:  r.Implied,
 		},
-		Version:     erofs.Version,
-		Opaque:      r.Opaque,
-		ImpliedRoot: r.ImpliedRoot,
-		Links:       r.LowerLinks,
+		Version: erofs.Version,
+		Opaque:  r.Opaque,
+		Links:   r.LowerLinks,
 	}
 }
 

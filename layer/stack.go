@@ -161,20 +161,29 @@ func (st *Stack) Mount(ctx context.Context, u *Upper, o MountOptions) (*os.File,
 	}
 	m.lowers = append(m.lowers, below...)
 	m.lowers = append(m.lowers, st.lowers...)
-	if u == nil && len(m.lowers) < 2 || len(m.lowers) == 0 {
-		// overlayfs wants two directories at least.
-		empty, err := openRoot(st.s.empty)
+	if u != nil {
+		return u.mount(st, m)
+	}
+	m.readOnly, m.volatile = true, false
+	return st.s.mountOverlay(m)
+}
+
+// mountOverlay mounts m, with empty directories below where there are fewer than the two that overlayfs
+// wants.
+func (s *Store) mountOverlay(m overlayMount) (*os.File, error) {
+	have := len(m.lowers)
+	if m.upper != nil {
+		have++
+	}
+	for i := have; i < 2; i++ {
+		empty, err := openRoot(s.empty[i])
 		if err != nil {
 			return nil, err
 		}
 		defer empty.Close()
 		m.lowers = append(m.lowers, empty)
 	}
-	if u == nil {
-		m.readOnly, m.volatile = true, false
-		return st.s.overlay.mount(m)
-	}
-	return u.mount(st, m)
+	return s.overlay.mount(m)
 }
 
 // openUppers opens the uppers put on by On, the uppermost first. It refuses the ones that were made on

@@ -30,10 +30,11 @@ type Options struct {
 //
 // On disk, below Root: layers/ (files and records), derived/ (layer files made of several layers,
 // which can be made again), unpacked/ (directory form only), tmp/ (what is not finished, or not yet
-// deleted). Below ExecRoot: mounts/NAME for each file that is mounted, and an empty directory.
+// deleted). Below ExecRoot: mounts/NAME for each file that is mounted, and empty directories.
 type Store struct {
-	files, derived, unpacked, tmp string // directories below Root
-	mounts, empty                 string // directories below ExecRoot
+	files, derived, unpacked, tmp string    // directories below Root
+	mounts                        string    // directory below ExecRoot
+	empty                         [2]string // directories below ExecRoot in which nothing is
 	limits                        erofs.Limits
 	forms                         *forms
 	overlay                       *overlay
@@ -68,7 +69,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		unpacked: filepath.Join(root, "unpacked"),
 		tmp:      filepath.Join(root, "tmp"),
 		mounts:   filepath.Join(execRoot, "mounts"),
-		empty:    filepath.Join(execRoot, "empty"),
+		empty:    [2]string{filepath.Join(execRoot, "empty"), filepath.Join(execRoot, "void")},
 		limits:   o.Limits,
 		records:  map[digest.Digest]record{},
 		lowers:   map[string]*lower{},
@@ -78,7 +79,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s.overlay = &overlay{scratch: s.mounts}
-	for _, dir := range []string{s.files, s.derived, s.unpacked, s.tmp, execRoot, s.mounts, s.empty} {
+	for _, dir := range []string{s.files, s.derived, s.unpacked, s.tmp, execRoot, s.mounts, s.empty[0], s.empty[1]} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open the layer store: %w", err)
 		}

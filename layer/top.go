@@ -85,7 +85,7 @@ func (s *Store) setTop(chain digest.Digest, name string) {
 
 // topEntry is one file or directory of a stack's own layer.
 type topEntry struct {
-	path string // "" is the root
+	path string
 	from place  // whose attributes and content it has
 	link string // the path of an entry before it that it is another name of, or ""
 }
@@ -182,11 +182,7 @@ func (v *sight) visible(upTo int, path string) (place, look, error) {
 
 // implied says whether the directory is in the level only because something is in it.
 func (v *sight) implied(p place) bool {
-	rec := v.levels[p.level].rec
-	if p.path == "" {
-		return rec.ImpliedRoot
-	}
-	_, found := slices.BinarySearch(rec.Implied, p.path)
+	_, found := slices.BinarySearch(v.levels[p.level].rec.Implied, p.path)
 	return found
 }
 
@@ -223,8 +219,7 @@ func (v *sight) top() ([]topEntry, error) {
 	}
 	// Every entry needs its directories, and those hide what they were.
 	for p := range entries {
-		for p != "" {
-			p = dirOf(p)
+		for p = dirOf(p); p != ""; p = dirOf(p) {
 			if _, ok := entries[p]; ok {
 				break
 			}
@@ -245,7 +240,7 @@ func (v *sight) top() ([]topEntry, error) {
 
 // addDirs adds the implied directories that would not be shown as they were.
 func (v *sight) addDirs(entries map[string]topEntry) error {
-	paths := map[string]bool{"": true}
+	paths := map[string]bool{}
 	for _, l := range v.levels[1:] {
 		for _, p := range l.rec.Implied {
 			paths[p] = true
@@ -270,8 +265,7 @@ func (v *sight) addDirs(entries map[string]topEntry) error {
 		if err != nil {
 			return err
 		}
-		// The root's time is nobody's: nearly every layer implies the root.
-		if !real.attrs.same(l.attrs) || p != "" && real.attrs.st.Mtim != l.attrs.st.Mtim {
+		if !real.attrs.same(l.attrs) || real.attrs.st.Mtim != l.attrs.st.Mtim {
 			entries[p] = topEntry{path: p, from: from}
 		}
 	}
@@ -380,7 +374,7 @@ func writeCopy(w *tar.Writer, root *os.File, e topEntry) error {
 	if err != nil {
 		return err
 	}
-	return writeEntry(w, f, attrs, tarName(e.path), e.link)
+	return writeEntry(w, f, attrs, e.path, e.link)
 }
 
 // writeEntry writes the open file (O_PATH) with its attributes under a name; where link is not "", as
@@ -439,14 +433,6 @@ func readlink(f *os.File) (string, error) {
 		return "", &os.PathError{Op: "readlink", Path: f.Name(), Err: err}
 	}
 	return string(buf[:n]), nil
-}
-
-// tarName is the name of a path in a tar: "./" for the root.
-func tarName(p string) string {
-	if p == "" {
-		return "."
-	}
-	return p
 }
 
 // dirOf is the directory of a clean path, "" for what lies in the root.

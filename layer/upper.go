@@ -15,7 +15,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
 )
 
 // Upper is the writable directory of one container or build step. Its methods follow no link out of
@@ -45,16 +44,22 @@ const (
 	bootName  = "boot"
 )
 
+// rootMode is that of the root of every layer and every container: overlayfs shows that of the upper.
+const rootMode = 0o755
+
 // NewUpper makes dir (which must not exist; its parent must) an upper: dir/upper and dir/work for
-// overlayfs, on a file system that can hold overlay's uppers. Owner, mode and xattrs of the root are
-// set at the first Mount.
+// overlayfs, on a file system that can hold overlay's uppers.
 func (s *Store) NewUpper(dir string) (*Upper, error) {
-	for _, d := range []string{dir, filepath.Join(dir, upperName), filepath.Join(dir, workName)} {
+	u := newUpper(dir)
+	for _, d := range []string{dir, u.upper(), u.work()} {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			return nil, s.diskError("make a writable layer", err)
 		}
 	}
-	return newUpper(dir), nil
+	if err := os.Chmod(u.upper(), rootMode); err != nil { // whatever the umask
+		return nil, fmt.Errorf("make a writable layer: %w", err)
+	}
+	return u, nil
 }
 
 // OpenUpper opens what NewUpper made. The error is errdefs.ErrNotFound where there is none.
@@ -142,7 +147,7 @@ func (u *Upper) mount(st *Stack, m overlayMount) (_ *os.File, err error) {
 		return nil, err
 	}
 	defer m.work.Close()
-	if err := u.claim(st, m.upper, m.lowers[0]); err != nil {
+	if err := u.claim(st); err != nil {
 		return nil, err
 	}
 	if err := u.trust(); err != nil {
@@ -153,12 +158,11 @@ func (u *Upper) mount(st *Stack, m overlayMount) (_ *os.File, err error) {
 			return nil, err
 		}
 	}
-	return st.s.overlay.mount(m)
+	return st.s.mountOverlay(m)
 }
 
-// claim makes st what the upper belongs to, or refuses where it belongs to another. The first time, the
-// upper's root gets the attributes of the stack's: overlayfs shows those of the uppermost directory.
-func (u *Upper) claim(st *Stack, upper, below *os.File) error {
+// claim makes st what the upper belongs to, or refuses where it belongs to another.
+func (u *Upper) claim(st *Stack) error {
 	here := baseOf(st.chain, st.uppers)
 	made := u.base()
 	switch {
@@ -167,40 +171,12 @@ func (u *Upper) claim(st *Stack, upper, below *os.File) error {
 	case made != "":
 		return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("the writable layer %s was made on %s, it cannot be mounted on %s", u.dir, made, here))
 	}
-	if err := copyAttributes(upper, below); err != nil {
-		return err
-	}
 	if err := os.Symlink(here, filepath.Join(u.dir, baseName)); err != nil {
 		return err
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.on = &foundation{chain: st.chain, uppers: st.uppers}
-	return nil
-}
-
-// copyAttributes gives the directory to (O_PATH) owner, mode, xattrs and time of from.
-func copyAttributes(to, from *os.File) error {
-	a, err := attributesOf(from)
-	if err != nil {
-		return err
-	}
-	p := fdPath(to)
-	if err := os.Chown(p, int(a.st.Uid), int(a.st.Gid)); err != nil {
-		return err
-	}
-	if err := unix.Chmod(p, a.st.Mode&0o7777); err != nil {
-		return &os.PathError{Op: "chmod", Path: to.Name(), Err: err}
-	}
-	for _, x := range a.xattrs {
-		if err := unix.Setxattr(p, x.name, []byte(x.value), 0); err != nil {
-			return &os.PathError{Op: "set the attribute " + x.name + " of", Path: to.Name(), Err: err}
-		}
-	}
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, a.st.Mtim}
-	if err := unix.UtimesNanoAt(unix.AT_FDCWD, p, times, 0); err != nil {
-		return &os.PathError{Op: "set the time of", Path: to.Name(), Err: err}
-	}
 	return nil
 }
 
@@ -322,7 +298,7 @@ func (u *Upper) WriteTar(ctx context.Context, st *Stack, w io.Writer, o DiffOpti
 		return err
 	}
 	tw := tar.NewWriter(w)
-	err := u.diff(ctx, st, o, func(d *diff, root *node) error { return d.writeTar(ctx, root, tw, false) })
+	err := u.diff(ctx, st, o, func(d *diff, root *node) error { return d.writeTar(ctx, root, tw) })
 	if err == nil {
 		err = tw.Close()
 	}

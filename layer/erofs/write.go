@@ -42,10 +42,6 @@ type Result struct {
 	// (".wh.x" beside "x/f") are not among them. The root is never among them.
 	Implied []string
 
-	// ImpliedRoot says that the tar has no entry for the root (most tars have none). In the file it is
-	// 0755, 0:0, and as old as time.
-	ImpliedRoot bool
-
 	// Opaque says that the tar hides everything in the layers below (".wh..wh..opq" at its root). overlayfs
 	// does not look for that at the root of a layer: the stack has to begin with this layer.
 	Opaque bool
@@ -124,7 +120,6 @@ func readTar(ctx context.Context, r io.Reader, file *os.File, limits Limits) (*t
 // writeMetadata writes what is not tar: first what is behind it, then the superblock.
 func writeMetadata(ctx context.Context, f *os.File, t *tree, src *source) (Result, error) {
 	res := Result{DiffID: src.digest(), TarSize: src.read, Opaque: t.inodes[root].flags&flagOpaque != 0}
-	res.ImpliedRoot = t.inodes[root].flags&flagImplied != 0
 	res.Implied, res.LowerLinks = t.forStack()
 	l := newLayout(t, src.read)
 	if l.size-l.meta > t.limits.Metadata+fileAlign {

@@ -1,8 +1,6 @@
 package erofs
 
 import (
-	"bytes"
-	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -45,5 +43,3 @@ func mount(t testing.TB, f *os.File) string {
 	})
 	return dir
 }
-
-func reader(b []byte) io.Reader { return bytes.NewReader(b) }

@@ -33,6 +33,7 @@ type source struct {
 	eof  bool
 
 	free chan []byte
+	made int // buffers
 	full chan piece
 	done chan error
 	hash hash.Hash
@@ -51,9 +52,6 @@ func newSource(ctx context.Context, r io.Reader, file *os.File, max int64) *sour
 	s := &source{
 		ctx: ctx, r: r, max: max, file: file, hash: sha256.New(),
 		free: make(chan []byte, buffers), full: make(chan piece, buffers), done: make(chan error, 1),
-	}
-	for range buffers {
-		s.free <- make([]byte, blockSize+bufferSize)
 	}
 	go s.drain()
 	return s
@@ -103,7 +101,7 @@ func (s *source) fill() error {
 		return s.lost
 	default:
 	}
-	buf := <-s.free
+	buf := s.buffer()
 	start := blockSize - len(s.rest)
 	copy(buf[start:], s.rest) // before anything is read: it can be the buffer that rest is in
 	n := 0
@@ -129,6 +127,20 @@ func (s *source) fill() error {
 		return &LimitError{Limit: "Tar", Max: s.max, what: "bytes"}
 	}
 	return nil
+}
+
+// buffer takes a buffer that is free: small tars need only one.
+func (s *source) buffer() []byte {
+	select {
+	case buf := <-s.free:
+		return buf
+	default:
+	}
+	if s.made < buffers {
+		s.made++
+		return make([]byte, blockSize+bufferSize)
+	}
+	return <-s.free
 }
 
 // next returns the next n bytes, at most a block; fewer at the end. They are valid until the next call.

@@ -64,4 +64,8 @@ type RunCreatedBody struct {
 type RunExitBody struct {
 	Code  int
 	Error string `json:",omitempty"`
+	// ImageMissing says that the image is not here and Pull was "never". The command line asks with
+	// "never" first, so that neither config.json nor a credential helper is on the way of a run of a
+	// local image, and then once more with the user's policy and Auth.
+	ImageMissing bool `json:",omitempty"`
 }

@@ -1,0 +1,380 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/berth-engine/berth/api/wire"
+	"github.com/berth-engine/berth/cli/client"
+	"github.com/berth-engine/berth/cli/create"
+	"github.com/berth-engine/berth/cli/progress"
+	"github.com/berth-engine/berth/cli/terminal"
+	"github.com/berth-engine/berth/internal/frame"
+)
+
+// createOptions are what run and create share beside the container's own flags.
+type createOptions struct {
+	flags                create.Flags
+	name, pull, platform string
+	quiet                bool
+}
+
+func (o *createOptions) register(c *cobra.Command) {
+	fs := c.Flags()
+	fs.SetInterspersed(false) // what follows the image belongs to the container
+	fs.StringVar(&o.name, "name", "", "Assign a name to the container")
+	fs.StringVar(&o.pull, "pull", "missing", `Pull image before running ("always", "missing", "never")`)
+	fs.StringVar(&o.platform, "platform", "", "Set platform if server is multi-platform capable")
+	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Suppress the pull output")
+	contentTrust(fs)
+	o.flags.LookupEnv = os.LookupEnv
+	o.flags.Register(fs)
+}
+
+// request reads the words and makes the body of the create.
+func (o *createOptions) request(a *App, c *cobra.Command, args []string) (client.CreateRequest, error) {
+	switch o.pull {
+	case "always", "missing", "never":
+	case "":
+		o.pull = "missing"
+	default:
+		return client.CreateRequest{}, withCode(125, fmt.Errorf("invalid --pull %q: it can be always, missing or never", o.pull))
+	}
+	o.flags.Image, o.flags.Args = args[0], args[1:]
+	req, err := o.flags.Request(c.Flags())
+	if err != nil {
+		return req, withCode(125, err)
+	}
+	if err := a.addProxies(&req); err != nil {
+		return req, withCode(125, err)
+	}
+	return req, nil
+}
+
+type runOptions struct {
+	createOptions
+	detach, sigProxy bool
+	detachKeys       string
+}
+
+func setupRun(a *App, c *cobra.Command) {
+	var o runOptions
+	c.Use = "run [OPTIONS] IMAGE [COMMAND] [ARG...]"
+	c.Example = "berth run --rm -it debian bash"
+	c.Args = nArgs(1, -1)
+	o.register(c)
+	fs := c.Flags()
+	fs.BoolVarP(&o.detach, "detach", "d", false, "Run container in background and print container ID")
+	fs.BoolVar(&o.sigProxy, "sig-proxy", true, "Proxy received signals to the process")
+	fs.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")
+	c.RunE = func(c *cobra.Command, args []string) error { return a.run(c.Context(), c, o, args) }
+}
+
+func (a *App) run(ctx context.Context, c *cobra.Command, o runOptions, args []string) error {
+	if o.detach && o.flags.Attached() {
+		return withCode(125, errors.New("--attach and --detach exclude each other"))
+	}
+	o.flags.Detach = o.detach
+	req, err := o.request(a, c, args)
+	if err != nil {
+		return err
+	}
+	if err := a.checkInput(req.AttachStdin, req.Tty); err != nil {
+		return err
+	}
+	keys, err := a.detachKeys(o.detachKeys)
+	if err != nil {
+		return withCode(125, err)
+	}
+	cid, err := createCIDFile(o.flags.CIDFile())
+	if err != nil {
+		return withCode(125, err)
+	}
+	defer cid.Close()
+	engine, err := a.client()
+	if err != nil {
+		return withCode(125, err)
+	}
+	r := &runner{app: a, engine: engine, options: o, request: req, keys: keys, cid: cid}
+	err = r.run(ctx)
+	var exit *exitError
+	if err != nil && !errors.As(err, &exit) {
+		err = withCode(125, err)
+	}
+	return err
+}
+
+// runner is one `berth run`.
+type runner struct {
+	app     *App
+	engine  *client.Client
+	options runOptions
+	request client.CreateRequest
+	keys    []byte
+	cid     *cidFile
+
+	created bool
+	restore func() // of the terminal; nil while it is not raw
+}
+
+// run asks without a pull first: a run of a local image reads no configuration and asks no credential
+// helper.
+func (r *runner) run(ctx context.Context) error {
+	policy := r.options.pull
+	if policy == "missing" {
+		exit, err := r.attempt(ctx, "never", "")
+		if err != nil || !exit.ImageMissing {
+			return r.end(exit, err)
+		}
+		fmt.Fprintf(r.app.Err, "Unable to find image '%s' locally\n", familiarWithTag(r.request.Image))
+	}
+	auth := ""
+	if policy != "never" {
+		var err error
+		if auth, err = r.app.registryAuth(r.request.Image); err != nil {
+			return err
+		}
+	}
+	exit, err := r.attempt(ctx, policy, auth)
+	return r.end(exit, err)
+}
+
+func (r *runner) end(exit wire.RunExitBody, err error) error {
+	if r.restore != nil {
+		r.restore()
+	}
+	switch {
+	case err != nil:
+		return err
+	case exit.Error != "":
+		return withCode(exit.Code, errors.New(exit.Error))
+	}
+	return exitCode(exit.Code)
+}
+
+// attempt makes the one request and stays with its connection until the exit.
+func (r *runner) attempt(ctx context.Context, pull, auth string) (wire.RunExitBody, error) {
+	var none wire.RunExitBody
+	first, err := r.first(pull, auth)
+	if err != nil {
+		return none, err
+	}
+	conn, err := r.engine.Upgrade(ctx, client.Request{Method: "POST", Path: wire.RunPath, Unversioned: true}, "berth")
+	if client.IsNotFound(err) {
+		return none, r.runOverDocker(ctx)
+	}
+	if err != nil {
+		return none, err
+	}
+	defer conn.Close()
+	w := frame.NewWriter(conn)
+	if err := w.WriteJSON(wire.RunRequestFrame, first); err != nil {
+		return none, fmt.Errorf("the request could not be sent: %w", err)
+	}
+	return r.converse(ctx, conn, w)
+}
+
+func (r *runner) first(pull, auth string) (wire.RunRequest, error) {
+	req := wire.RunRequest{
+		Name: r.options.name, Platform: r.options.platform, Pull: pull, Auth: auth, Detach: r.options.detach,
+		Stdin: r.request.AttachStdin, Stdout: r.request.AttachStdout, Stderr: r.request.AttachStderr,
+	}
+	if r.request.Tty {
+		if size, ok := r.app.terminalSize(); ok {
+			req.Size = &wire.Size{Height: size.Height, Width: size.Width}
+			r.request.HostConfig.ConsoleSize = [2]uint{uint(size.Height), uint(size.Width)}
+		}
+	}
+	var err error
+	req.Create, err = json.Marshal(r.request)
+	return req, err
+}
+
+// converse reads the engine's frames; what comes from this side (keys, signals, sizes) is sent beside.
+func (r *runner) converse(ctx context.Context, conn *client.Stream, w *frame.Writer) (wire.RunExitBody, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	detached := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	var pull *progress.Stream
+	frames := frame.NewReader(conn)
+	for {
+		kind, payload, err := frames.Next()
+		if err != nil {
+			return wire.RunExitBody{}, r.lost(detached, err)
+		}
+		switch kind {
+		case wire.RunProgress:
+			if pull == nil {
+				pull = r.app.progressTo(r.app.Err, r.options.quiet)
+			}
+			if err := pull.Line(payload); err != nil {
+				return wire.RunExitBody{}, err
+			}
+		case wire.RunCreated:
+			if pull != nil {
+				pull.Close()
+			}
+			if err := r.onCreated(payload); err != nil {
+				return wire.RunExitBody{}, err
+			}
+		case wire.RunStarted:
+			if err := r.onStarted(w, detached, conn); err != nil {
+				return wire.RunExitBody{}, err
+			}
+		case wire.RunStdout:
+			_, err = r.app.Out.Write(payload)
+		case wire.RunStderr:
+			_, err = r.app.Err.Write(payload)
+		case wire.RunExit:
+			var exit wire.RunExitBody
+			if err := json.Unmarshal(payload, &exit); err != nil {
+				return exit, fmt.Errorf("the engine's last word could not be read: %w", err)
+			}
+			if pull != nil {
+				pull.Close()
+			}
+			return exit, nil
+		default:
+			return wire.RunExitBody{}, fmt.Errorf("the engine sent a frame of the unknown kind %d: is it newer than this program?", kind)
+		}
+		if err != nil {
+			return wire.RunExitBody{}, fmt.Errorf("the container's output could not be written: %w", err)
+		}
+	}
+}
+
+// lost tells an end of the connection that the user asked for from one that he did not.
+func (r *runner) lost(detached chan struct{}, err error) error {
+	select {
+	case <-detached:
+		r.restoreTerminal()
+		fmt.Fprintln(r.app.Err, "read escape sequence")
+		return exitNow
+	default:
+	}
+	r.restoreTerminal()
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("the engine ended the connection; the container goes on (see `berth ps`)")
+	}
+	return fmt.Errorf("the connection to the engine broke: %w", err)
+}
+
+// exitNow ends the command with 0.
+var exitNow = &exitError{code: 0}
+
+func (r *runner) restoreTerminal() {
+	if r.restore != nil {
+		r.restore()
+	}
+}
+
+func (r *runner) onCreated(payload []byte) error {
+	var body wire.RunCreatedBody
+	if err := json.Unmarshal(payload, &body); err != nil {
+		return fmt.Errorf("the engine's answer could not be read: %w", err)
+	}
+	r.created = true
+	for _, warning := range body.Warnings {
+		r.app.warnf("%s", warning)
+	}
+	if r.options.detach {
+		r.app.printf("%s\n", body.ID)
+	}
+	return r.cid.write(body.ID)
+}
+
+// onStarted makes the terminal raw and lets keys, signals and sizes through.
+func (r *runner) onStarted(w *frame.Writer, detached chan struct{}, conn *client.Stream) error {
+	if r.options.detach {
+		return nil
+	}
+	if r.request.Tty && r.request.AttachStdin {
+		if err := r.makeRaw(); err != nil {
+			return err
+		}
+	}
+	if r.request.Tty {
+		if f := r.app.outFile(); terminal.Is(f) {
+			sizes, _ := terminal.Resizes(f)
+			go func() {
+				for size := range sizes {
+					_ = w.WriteJSON(wire.RunResize, wire.Size{Height: size.Height, Width: size.Width})
+				}
+			}()
+			// The size may have changed since the request was made.
+			if size, ok := r.app.terminalSize(); ok {
+				_ = w.WriteJSON(wire.RunResize, wire.Size{Height: size.Height, Width: size.Width})
+			}
+		}
+	} else if r.options.sigProxy {
+		forwardSignals(func(sig syscall.Signal) { _ = w.WriteJSON(wire.RunSignal, wire.Signal{Number: int(sig)}) })
+	}
+	if r.request.AttachStdin {
+		go r.sendInput(w, detached, conn)
+	}
+	return nil
+}
+
+func (r *runner) makeRaw() error {
+	restore, err := terminal.Raw(r.app.In)
+	if err != nil {
+		return fmt.Errorf("the terminal could not be made raw: %w", err)
+	}
+	r.restore = restore
+	dieTidily(restore)
+	return nil
+}
+
+// sendInput goes on until the end of stdin; a read from it cannot be interrupted, so nobody waits for
+// this at the end of the program.
+func (r *runner) sendInput(w *frame.Writer, detached chan struct{}, conn *client.Stream) {
+	var in io.Reader = r.app.In
+	if r.request.Tty {
+		in = terminal.Detachable(in, r.keys)
+	}
+	_, err := io.Copy(w.Stream(wire.RunStdin), in)
+	if errors.Is(err, terminal.ErrDetach) {
+		close(detached)
+		_ = w.Write(wire.RunDetach, nil)
+		_ = conn.Close()
+		return
+	}
+	_ = w.Write(wire.RunStdinEnd, nil)
+}
+
+// forwardSignals passes on every signal that means something to another process.
+func forwardSignals(send func(syscall.Signal)) {
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals)
+	go func() {
+		for s := range signals {
+			switch sig := s.(syscall.Signal); sig {
+			case syscall.SIGCHLD, syscall.SIGPIPE, syscall.SIGURG, syscall.SIGWINCH, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGCONT, syscall.SIGTSTP:
+				// the shell's and the runtime's own
+			default:
+				send(sig)
+			}
+		}
+	}()
+}
+
+// dieTidily puts the terminal back before a signal ends this program.
+func dieTidily(restore func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	go func() {
+		s := <-signals
+		restore()
+		os.Exit(128 + int(s.(syscall.Signal)))
+	}()
+}

@@ -2,28 +2,14 @@ package registry
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/url"
+	"sync"
+	"time"
 
-	"github.com/distribution/reference"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
 )
-
-// Credential is what one registry is told about who asks. The zero value asks anonymously.
-type Credential struct {
-	Username, Password string
-	// IdentityToken is a refresh token that the registry's token server gave at login. It is used in
-	// place of Password. A credential helper marks one by the user name "<token>" and puts it where
-	// the password belongs; that form is understood too.
-	IdentityToken string
-	// RegistryToken is an access token that is sent as it is.
-	RegistryToken string
-}
-
-// Credentials finds the credential for host, which is the domain of a reference as Docker writes it:
-// "docker.io" for Docker Hub (whose entry in config.json is "https://index.docker.io/v1/"), else
-// "HOST" or "HOST:PORT". No credential is no error. It is asked once for each host and Client.
-type Credentials func(ctx context.Context, host string) (Credential, error)
 
 // Options configure a Client. The zero value is ready for use.
 type Options struct {
@@ -48,27 +34,80 @@ type Options struct {
 
 // Client speaks to registries. It may be used from several goroutines, and is meant to live long: it
 // keeps connections, and tokens until they expire.
-type Client struct{}
-
-// New returns a Client. The error says which of the options can't be understood.
-func New(o Options) (*Client, error) { return nil, errNotBuilt }
-
-// As returns a Client with other credentials that shares everything else with c, tokens included: those
-// are kept by the credential that they were given for.
-func (c *Client) As(credentials Credentials) *Client { return c }
-
-// Close closes idle connections.
-func (c *Client) Close() {}
-
-// Resolve asks the registry what ref points at now: media type, digest and size of a manifest or an
-// index. A reference with a digest is looked up, too. Errors: see the package's kinds in Pull.
-func (c *Client) Resolve(ctx context.Context, ref reference.Named) (ocispec.Descriptor, error) {
-	return ocispec.Descriptor{}, errNotBuilt
+type Client struct {
+	shared *shared
+	wallet *wallet
 }
 
-// Login verifies a credential with the registry at host ("docker.io", "HOST", "HOST:PORT"). Where its
-// token server gives a refresh token for it, that is the identity token to keep instead of the
-// password; else identityToken is "". A refused credential is errdefs.ErrUnauthenticated.
-func (c *Client) Login(ctx context.Context, host string, cred Credential) (identityToken string, err error) {
-	return "", errNotBuilt
+// shared is what all Clients made by As have in common.
+type shared struct {
+	insecure           insecure
+	mirrors            []endpointKey
+	certsDir           string
+	proxy              func(*http.Request) (*url.URL, error)
+	userAgent          string
+	downloads, uploads int
+
+	tokens  tokens
+	flights flights
+
+	// Tests put others in their places.
+	stall time.Duration
+	wait  func(context.Context, time.Duration) error
+	now   func() time.Time
+	dial  func(ctx context.Context, network, address string) (net.Conn, error)
+
+	mu         sync.Mutex
+	endpoints  map[endpointKey]*endpoint        // guarded by mu
+	transports map[transportKey]*http.Transport // guarded by mu
+}
+
+// New returns a Client. The error says which of the options can't be understood.
+func New(o Options) (*Client, error) {
+	in, err := parseInsecure(o.Insecure)
+	if err != nil {
+		return nil, err
+	}
+	s := &shared{
+		insecure: in, certsDir: o.CertsDir, proxy: o.Proxy, userAgent: o.UserAgent, downloads: o.Downloads, uploads: o.Uploads,
+		tokens:  tokens{slots: map[tokenKey]*tokenSlot{}},
+		flights: flights{going: map[digest.Digest]chan struct{}{}},
+		stall:   stallTime, wait: pause, now: time.Now, dial: (&net.Dialer{Timeout: dialTime}).DialContext,
+		endpoints: map[endpointKey]*endpoint{}, transports: map[transportKey]*http.Transport{},
+	}
+	for _, m := range o.Mirrors {
+		key, err := parseMirror(m, in)
+		if err != nil {
+			return nil, err
+		}
+		s.mirrors = append(s.mirrors, key)
+	}
+	if s.proxy == nil {
+		s.proxy = http.ProxyFromEnvironment
+	}
+	if s.userAgent == "" {
+		s.userAgent = "berth"
+	}
+	if s.downloads <= 0 {
+		s.downloads = 3
+	}
+	if s.uploads <= 0 {
+		s.uploads = 5
+	}
+	return &Client{shared: s, wallet: newWallet(o.Credentials)}, nil
+}
+
+// As returns a Client with other credentials (nil: none) that shares everything else with c, tokens
+// included: those are kept by the credential that they were given for.
+func (c *Client) As(credentials Credentials) *Client {
+	return &Client{shared: c.shared, wallet: newWallet(credentials)}
+}
+
+// Close closes idle connections.
+func (c *Client) Close() {
+	c.shared.mu.Lock()
+	defer c.shared.mu.Unlock()
+	for _, t := range c.shared.transports {
+		t.CloseIdleConnections()
+	}
 }

@@ -1,6 +1,11 @@
 package registry
 
-import "github.com/opencontainers/go-digest"
+import (
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
 
 // Stage is where a blob is on its way. In a pull a layer goes Waiting, Downloading (again and again),
 // Verified, Extracting, Done; or Exists at once. In a push a blob goes Waiting, Uploading (again and
@@ -20,6 +25,15 @@ const (
 	Done
 )
 
+var stageNames = [...]string{"", "waiting", "downloading", "retrying", "verified", "extracting", "uploading", "mounted", "exists", "done"}
+
+func (s Stage) String() string {
+	if int(s) < len(stageNames) {
+		return stageNames[s]
+	}
+	return "unknown"
+}
+
 // Event is one step of one layer or config blob. Downloading and Uploading come at most ten times a
 // second for a blob.
 type Event struct {
@@ -27,4 +41,47 @@ type Event struct {
 	Digest         digest.Digest // of the blob as the registry has it
 	Current, Total int64         // bytes
 	From           string        // Mounted: the other repository
+}
+
+const eventInterval = 100 * time.Millisecond
+
+// reporter passes events on, one at a time.
+type reporter struct {
+	mu   sync.Mutex
+	tell func(Event) // guarded by mu; may be nil
+}
+
+func (r *reporter) report(e Event) {
+	if r.tell == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tell(e)
+}
+
+// meter reports how a blob moves. It is used by one goroutine at a time.
+type meter struct {
+	to    *reporter
+	stage Stage
+	blob  digest.Digest
+	total int64
+	last  time.Time
+	now   func() time.Time
+}
+
+func (m *meter) at(current int64) {
+	if m == nil || m.to.tell == nil {
+		return
+	}
+	if now := m.now(); now.Sub(m.last) >= eventInterval {
+		m.last = now
+		m.to.report(Event{Stage: m.stage, Digest: m.blob, Current: current, Total: m.total})
+	}
+}
+
+func (m *meter) say(stage Stage, current int64) {
+	if m != nil {
+		m.to.report(Event{Stage: stage, Digest: m.blob, Current: current, Total: m.total})
+	}
 }

@@ -71,12 +71,22 @@ func (c *Client) convince(ctx context.Context, e *endpoint, rq request) (*http.R
 		wider := mergeScopes(scopes, offer.scopes())
 		e.learn(offer)
 		if show.fresh && slices.Equal(wider, scopes) && offer.same(known) {
-			return resp, nil
+			return resp, c.wrongPassword(e, show, resp)
 		}
 		discard(resp)
 		c.shared.tokens.forget(show.key)
 		scopes, last = wider, show
 	}
+}
+
+// wrongPassword writes the sentence for a registry that is shown user name and password itself, and
+// doesn't take them. nil for others: there the token server is the one to say so.
+func (c *Client) wrongPassword(e *endpoint, show proof, resp *http.Response) error {
+	if resp.StatusCode != http.StatusUnauthorized || !strings.HasPrefix(show.header, "Basic ") {
+		return nil
+	}
+	no := failure(resp, c.shared.now())
+	return settled{say(errdefs.ErrUnauthenticated, no, "registry %s: unauthorized: incorrect username or password (%v)", e.name, no)}
 }
 
 // asksForMore says whether an answer wants a proof, or a better one, and which. A 403 with

@@ -53,6 +53,7 @@ type shared struct {
 
 	// Tests put others in their places.
 	stall time.Duration
+	chunk int64
 	wait  func(context.Context, time.Duration) error
 	now   func() time.Time
 	dial  func(ctx context.Context, network, address string) (net.Conn, error)
@@ -72,7 +73,7 @@ func New(o Options) (*Client, error) {
 		insecure: in, certsDir: o.CertsDir, proxy: o.Proxy, userAgent: o.UserAgent, downloads: o.Downloads, uploads: o.Uploads,
 		tokens:  tokens{slots: map[tokenKey]*tokenSlot{}},
 		flights: flights{going: map[digest.Digest]chan struct{}{}},
-		stall:   stallTime, wait: pause, now: time.Now, dial: (&net.Dialer{Timeout: dialTime}).DialContext,
+		stall:   stallTime, chunk: chunkSize, wait: pause, now: time.Now, dial: (&net.Dialer{Timeout: dialTime}).DialContext,
 		endpoints: map[endpointKey]*endpoint{}, transports: map[transportKey]*http.Transport{},
 	}
 	for _, m := range o.Mirrors {

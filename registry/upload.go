@@ -24,15 +24,15 @@ const chunkSize = 32 << 20
 // takes it (Google's take nothing else); where a proxy says that this is too large, or the registry
 // knows no such PUT, in chunks. A failed upload starts again with a new session.
 func (p *push) upload(ctx context.Context, desc ocispec.Descriptor, session *url.URL) error {
-	send := p.whole
+	send, whole := p.whole, true
 	for attempt := 0; ; attempt++ {
 		err := p.tryUpload(ctx, desc, session, send)
 		if err == nil {
 			return nil
 		}
 		session = nil
-		if wantsChunks(err) && attempt == 0 {
-			send = p.chunks
+		if wantsChunks(err) && whole {
+			send, whole = p.chunks, false
 			continue
 		}
 		delay, worth := again(ctx, err, attempt, true)
@@ -63,7 +63,7 @@ func lostSession(err error, attempt int) bool {
 type sendFunc func(ctx context.Context, desc ocispec.Descriptor, session uploadSession) error
 
 func (p *push) tryUpload(ctx context.Context, desc ocispec.Descriptor, at *url.URL, send sendFunc) error {
-	session := uploadSession{at: at, chunk: chunkSize}
+	session := uploadSession{at: at}
 	if at == nil {
 		resp, err := p.begin(ctx, "")
 		if err != nil {
@@ -79,18 +79,18 @@ func (p *push) tryUpload(ctx context.Context, desc ocispec.Descriptor, at *url.U
 // uploadSession is where an upload goes on.
 type uploadSession struct {
 	at    *url.URL
-	chunk int64 // bytes
+	least int64 // bytes that a chunk must have; 0 for any
 }
 
 // sessionOf reads where an upload goes on. The address may be relative, is another after each answer,
 // and has a query that is not ours to change.
 func sessionOf(resp *http.Response) (uploadSession, error) {
 	at, err := location(resp)
-	chunk := int64(chunkSize)
-	if least, e := strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64); e == nil {
-		chunk = max(chunk, least)
+	least, e := strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64)
+	if e != nil {
+		least = 0
 	}
-	return uploadSession{at, chunk}, err
+	return uploadSession{at, least}, err
 }
 
 // location resolves the Location of an answer. Behind a proxy that ends TLS some registries give an
@@ -166,7 +166,7 @@ func (p *push) chunks(ctx context.Context, desc ocispec.Descriptor, session uplo
 
 func (p *push) patch(ctx context.Context, from *sending, session uploadSession) (uploadSession, error) {
 	start := from.offset
-	n := min(session.chunk, from.desc.Size-start)
+	n := min(max(session.least, p.c.shared.chunk), from.desc.Size-start)
 	sent := false
 	resp, err := p.c.do(ctx, p.at, request{
 		method: http.MethodPatch, url: session.at, scopes: p.scopes,
@@ -191,7 +191,7 @@ func (p *push) patch(ctx context.Context, from *sending, session uploadSession) 
 		return session, say(errdefs.ErrUnavailable, nil, "registry %s: it has taken %q of an upload of which %d bytes were sent", p.at.name, printable(got), start+n)
 	}
 	next, err := sessionOf(resp)
-	next.chunk = max(next.chunk, session.chunk)
+	next.least = max(next.least, session.least)
 	return next, err
 }
 

@@ -416,10 +416,10 @@ func (f *fake) sendBlob(w http.ResponseWriter, r *http.Request, d digest.Digest,
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	}
-	n, _ := w.Write(b)
 	f.mu.Lock()
-	f.bytesSent += int64(n)
+	f.bytesSent += int64(len(b))
 	f.mu.Unlock()
+	_, _ = w.Write(b)
 }
 
 func (f *fake) beginUpload(w http.ResponseWriter, r *http.Request, repo string) {

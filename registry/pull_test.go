@@ -172,6 +172,8 @@ func TestResumeAtTheRegistry(t *testing.T) {
 	if !slices.Contains(stages, Retrying) {
 		t.Errorf("stages %v", stages)
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if rest := blob.Size - 2<<20 + im.config.Size; f.bytesSent != rest {
 		t.Errorf("%d bytes after the cut, want %d", f.bytesSent, rest)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-engine/berth/content"
 	"github.com/berth-engine/berth/image"
 	"github.com/berth-engine/berth/image/archive"
+	"github.com/berth-engine/berth/image/manifest"
 	"github.com/berth-engine/berth/layer"
 	"github.com/berth-engine/berth/registry"
 	"github.com/containerd/errdefs"
@@ -145,6 +146,17 @@ func (in *incoming) unpack(ctx context.Context, want digest.Digest, compressed i
 	// What follows the tar belongs to the blob's digest, too.
 	_, err = io.Copy(io.Discard, compressed)
 	return made, compression, err
+}
+
+// Blob returns an index, manifest or config that is here and needs not be fetched.
+func (in *incoming) Blob(_ context.Context, desc ocispec.Descriptor) ([]byte, error) {
+	in.l.hold(desc.Digest)
+	b, err := in.e.content.Open(desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	return io.ReadAll(io.LimitReader(b.Reader(), manifest.MaxSize+1))
 }
 
 func (in *incoming) PutBlob(ctx context.Context, desc ocispec.Descriptor, data []byte) error {

@@ -1,0 +1,63 @@
+# Everything is built into bin/, static. Each target installs what it needs by itself (apt packages by
+# name, Go modules), as root on Debian or Ubuntu.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+PREFIX  ?= /usr/local
+GOFLAGS_STATIC = -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+PROGRAMS = berth berthd berth-runtime
+# The version is pinned: another one finds other things.
+GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+export CGO_ENABLED = 0
+
+.PHONY: all build build-arm64 install uninstall test test-all lint bench demo clean tools
+
+all: build
+
+build:
+	@mkdir -p bin
+	go build $(GOFLAGS_STATIC) -o bin/ ./cmd/...
+
+# Nothing of arm64 can be run here; it is compiled and vetted.
+build-arm64:
+	@mkdir -p out/arm64
+	GOARCH=arm64 go build $(GOFLAGS_STATIC) -o out/arm64/ ./cmd/...
+	GOARCH=arm64 go vet ./cmd/... ./runtime/...
+
+install: build
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(PROGRAMS:%=bin/%)
+	install -d $(DESTDIR)/etc/systemd/system
+	sed 's|@BINDIR@|$(PREFIX)/bin|' docs/systemd/berth.service.in > $(DESTDIR)/etc/systemd/system/berth.service
+	sed 's|@BINDIR@|$(PREFIX)/bin|' docs/systemd/berth-shutdown.service.in > $(DESTDIR)/etc/systemd/system/berth-shutdown.service
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	bin/berth completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/berth
+	bin/berth completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_berth
+	bin/berth completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/berth.fish
+
+uninstall:
+	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(DESTDIR)/etc/systemd/system/berth.service $(DESTDIR)/etc/systemd/system/berth-shutdown.service
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/berth $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_berth $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/berth.fish
+
+tools:
+	test/packages.sh
+
+# Unit and end-to-end tests, as root: real namespaces, mounts, networks.
+test: tools build
+	test/run.sh
+
+# The same, and the story and the storage contract on every other storage form and forced fallback.
+test-all: tools build
+	test/run.sh all
+
+lint:
+	go vet ./...
+	go run $(GOLANGCI) run
+
+bench: tools build
+	test/bench/bench.sh
+
+demo: build
+	test/demo/demo.sh
+
+clean:
+	rm -rf bin out

@@ -1,8 +1,11 @@
 package network
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
+
+	"github.com/containerd/errdefs"
 )
 
 // Options say where a Controller keeps its state and how it names what it makes. Only the two roots
@@ -58,4 +61,29 @@ func DefaultPools() []Pool {
 		pools = append(pools, Pool{Base: netip.MustParsePrefix(base), Size: 20})
 	}
 	return pools
+}
+
+// complete fills in what may be left out, and checks the rest.
+func (o *Options) complete() error {
+	if o.Root == "" || o.ExecRoot == "" {
+		return fmt.Errorf("network: data root and exec root must be named: %w", errdefs.ErrInvalidArgument)
+	}
+	if o.Pools == nil {
+		o.Pools = DefaultPools()
+	}
+	for _, p := range o.Pools {
+		if err := p.valid(); err != nil {
+			return err
+		}
+	}
+	if o.Warm == 0 {
+		o.Warm = 2
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Subnet.IsValid() && !o.Subnet.Addr().Is4() || o.Subnet6.IsValid() && !o.Subnet6.Addr().Is6() {
+		return fmt.Errorf("the default network's subnets %s and %s: one of IPv4 and one of IPv6 are possible: %w", o.Subnet, o.Subnet6, errdefs.ErrInvalidArgument)
+	}
+	return nil
 }

@@ -1,0 +1,182 @@
+package network
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+// firewall is the engine's nftables table: what should be in it, and the means to put it there. The
+// table comes with the first bridge and goes with the last.
+type firewall struct {
+	names names
+
+	mu       sync.Mutex // after every other lock of this package
+	conn     *nftables.Conn
+	bridges  map[string]bridgeRules // by interface; guarded by mu
+	mappings map[mappingKey]mapping // guarded by mu
+	idle     []string               // see forwarding; guarded by mu
+}
+
+type mappingKey struct {
+	host  string
+	proto string
+}
+
+func (m mapping) key() mappingKey { return mappingKey{m.Host.String(), m.Proto} }
+
+func openFirewall(n names) (*firewall, error) {
+	f := &firewall{names: n, bridges: map[string]bridgeRules{}, mappings: map[mappingKey]mapping{}}
+	return f, f.dial()
+}
+
+// dial opens a lasting socket: opening one takes longer than adding an element.
+func (f *firewall) dial() (err error) {
+	f.conn, err = nftables.New(nftables.AsLasting())
+	if err != nil {
+		return fmt.Errorf("open a netlink socket for nftables: %w", err)
+	}
+	return nil
+}
+
+func (f *firewall) close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.conn.CloseLasting()
+}
+
+// addBridge makes the rules of a network; replaces them if they are there.
+func (f *firewall) addBridge(b bridgeRules) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before, had := f.bridges[b.Interface]
+	f.bridges[b.Interface] = b
+	err := f.rebuild()
+	if err != nil {
+		delete(f.bridges, b.Interface)
+		if had {
+			f.bridges[b.Interface] = before
+		}
+	}
+	return err
+}
+
+func (f *firewall) removeBridge(name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, had := f.bridges[name]; !had {
+		return nil
+	}
+	delete(f.bridges, name)
+	return f.rebuild()
+}
+
+// publish adds mappings that are not there yet.
+func (f *firewall) publish(ms []mapping) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, m := range ms {
+		f.mappings[m.key()] = m
+	}
+	err := f.change(ms, f.conn.SetAddElements)
+	if errors.Is(err, unix.ENOENT) { // somebody flushed the ruleset
+		err = f.rebuild()
+	}
+	if err != nil {
+		for _, m := range ms {
+			delete(f.mappings, m.key())
+		}
+		return fmt.Errorf("add published ports to table %s: %w", f.names.table, err)
+	}
+	return nil
+}
+
+// unpublish takes mappings away; those that are gone don't matter.
+func (f *firewall) unpublish(ms []mapping) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var there []mapping
+	for _, m := range ms {
+		if _, ok := f.mappings[m.key()]; ok {
+			there = append(there, m)
+			delete(f.mappings, m.key())
+		}
+	}
+	err := f.change(there, f.conn.SetDeleteElements)
+	if errors.Is(err, unix.ENOENT) {
+		err = f.rebuild()
+	}
+	if err != nil {
+		return fmt.Errorf("take published ports out of table %s: %w", f.names.table, err)
+	}
+	return nil
+}
+
+// change sends one batch that adds or deletes the elements of ms. It needs mu.
+func (f *firewall) change(ms []mapping, do func(*nftables.Set, []nftables.SetElement) error) error {
+	elements := map[string][]nftables.SetElement{}
+	for _, m := range ms {
+		name, e := m.element()
+		elements[name] = append(elements[name], e)
+	}
+	for _, s := range f.names.portMaps() {
+		if e := elements[s.Name]; len(e) > 0 {
+			if err := do(s, e); err != nil {
+				return err
+			}
+		}
+	}
+	return f.flush()
+}
+
+// load says what the table should hold, and makes it so.
+func (f *firewall) load(bridges []bridgeRules, ms []mapping) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.bridges)
+	clear(f.mappings)
+	for _, b := range bridges {
+		f.bridges[b.Interface] = b
+	}
+	for _, m := range ms {
+		f.mappings[m.key()] = m
+	}
+	return f.rebuild()
+}
+
+// rebuild replaces the table by what it should be. It needs mu.
+func (f *firewall) rebuild() error {
+	if len(f.bridges) == 0 {
+		f.conn.AddTable(f.names.nftTable()) // so that deleting it doesn't fail
+		f.conn.DelTable(f.names.nftTable())
+	} else {
+		bridges := slices.SortedFunc(maps.Values(f.bridges), func(a, b bridgeRules) int { return cmp.Compare(a.Interface, b.Interface) })
+		if err := f.names.ruleset(f.conn, bridges, slices.Collect(maps.Values(f.mappings)), f.idle); err != nil {
+			return errors.Join(err, f.redial())
+		}
+	}
+	if err := f.flush(); err != nil {
+		return fmt.Errorf("write nftables table %s: %w", f.names.table, err)
+	}
+	return nil
+}
+
+// flush sends the batch. After an error the socket may hold answers that would be taken for those to
+// the next batch, so it is opened anew. It needs mu.
+func (f *firewall) flush() error {
+	err := f.conn.Flush()
+	if err != nil {
+		err = errors.Join(err, f.redial())
+	}
+	return err
+}
+
+func (f *firewall) redial() error {
+	return errors.Join(f.conn.CloseLasting(), f.dial())
+}

@@ -22,7 +22,7 @@ type Controller struct {
 	host    *host
 	fw      *firewall
 
-	// Locks are taken in this order: attachment.op, lan.up, mu, firewall.mu.
+	// Locks are taken in this order: attachment.op, lan.up, forwarding.mu, mu, firewall.mu.
 	mu       sync.Mutex
 	networks map[string]*lan        // by id; guarded by mu
 	attached map[string]*attachment // by container id; guarded by mu
@@ -57,6 +57,7 @@ func Open(ctx context.Context, opts Options) (_ *Controller, err error) {
 		attached: map[string]*attachment{},
 		claims:   portClaims{},
 	}
+	c.forward.path = filepath.Join(c.state, "forwarding")
 	if c.names, err = namesFor(opts); err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ type firewall struct {
 	conn     *nftables.Conn
 	bridges  map[string]bridgeRules // by interface; guarded by mu
 	mappings map[mappingKey]mapping // guarded by mu
-	idle     []string               // see forwarding; guarded by mu
+	before   forwardRecord          // guarded by mu
 }
 
 type mappingKey struct {
@@ -135,10 +135,54 @@ func (f *firewall) change(ms []mapping, do func(*nftables.Set, []nftables.SetEle
 	return f.flush()
 }
 
-// load says what the table should hold, and makes it so.
-func (f *firewall) load(bridges []bridgeRules, ms []mapping) error {
+// setBefore writes down what forwarding was before, and keeps it so between the host's interfaces.
+func (f *firewall) setBefore(before forwardRecord) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.before = before
+	return f.rebuild()
+}
+
+// needsForwarding reports for which families there are bridges with a way out.
+func (f *firewall) needsForwarding() (v4, v6 bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, b := range f.bridges {
+		for _, s := range b.Subnets {
+			v4 = v4 || !b.Internal && s.Addr().Is4()
+			v6 = v6 || !b.Internal && s.Addr().Is6()
+		}
+	}
+	return v4, v6
+}
+
+// beforeOfOthers returns what another engine on this host wrote down of a family before it was
+// switched on, nil if none did.
+func (f *firewall) beforeOfOthers(family string) (*forwardedBefore, error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return nil, err
+	}
+	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return nil, fmt.Errorf("list nftables' tables: %w", err)
+	}
+	for _, t := range tables {
+		if t.Name == f.names.table {
+			continue
+		}
+		if b, err := readBefore(conn, t, family); err != nil || b != nil {
+			return b, err
+		}
+	}
+	return nil, nil
+}
+
+// load says what the table should hold, and makes it so.
+func (f *firewall) load(bridges []bridgeRules, ms []mapping, before forwardRecord) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.before = before
 	clear(f.bridges)
 	clear(f.mappings)
 	for _, b := range bridges {
@@ -157,7 +201,7 @@ func (f *firewall) rebuild() error {
 		f.conn.DelTable(f.names.nftTable())
 	} else {
 		bridges := slices.SortedFunc(maps.Values(f.bridges), func(a, b bridgeRules) int { return cmp.Compare(a.Interface, b.Interface) })
-		if err := f.names.ruleset(f.conn, bridges, slices.Collect(maps.Values(f.mappings)), f.idle); err != nil {
+		if err := f.names.ruleset(f.conn, bridges, slices.Collect(maps.Values(f.mappings)), f.before); err != nil {
 			return errors.Join(err, f.redial())
 		}
 	}

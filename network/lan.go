@@ -96,7 +96,7 @@ func (c *Controller) ensureBridge(ctx context.Context, l *lan) (index int, err e
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("bring network %s up: %w", l.record.Name, err), c.removeBridge(l))
+			err = errors.Join(fmt.Errorf("bring network %s up: %w", l.record.Name, err), c.removeBridge(l), c.settleForwarding())
 		}
 	}()
 	n := l.record
@@ -104,6 +104,9 @@ func (c *Controller) ensureBridge(ctx context.Context, l *lan) (index int, err e
 		return 0, err
 	}
 	if err := c.fw.addBridge(n.rules()); err != nil {
+		return 0, err
+	}
+	if err := c.ensureForwarding(n); err != nil {
 		return 0, err
 	}
 	l.index = index

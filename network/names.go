@@ -50,10 +50,17 @@ func (n names) vethPrefix() string { return "v" + n.tag + "-" }
 
 // bridgeGroup is the group of links (IFLA_GROUP, a number) that holds this engine's bridges and
 // nothing else: how they are known after a crash, whatever their names.
-func (n names) bridgeGroup() uint32 { return 0x42000000 | n.number() }
+func (n names) bridgeGroup() uint32 { return bridgeGroups | n.number() }
 
 // deadGroup is the group that links are put into to be deleted together.
-func (n names) deadGroup() uint32 { return 0x43000000 | n.number() }
+func (n names) deadGroup() uint32 { return deadGroups | n.number() }
+
+// Each engine has its own group of either kind: the lower bits are its tag.
+const (
+	bridgeGroups = 0x42000000
+	deadGroups   = 0x43000000
+	groupMask    = 0xff000000
+)
 
 func (n names) number() uint32 {
 	v, _ := strconv.ParseUint(n.tag, 16, 32) // hexadecimal digits by construction

@@ -127,7 +127,9 @@ func (c *Controller) loadFirewall() error {
 		ms = append(ms, a.mappings()...)
 	}
 	c.mu.Unlock()
-	return c.fw.load(bridges, ms)
+	c.forward.mu.Lock()
+	defer c.forward.mu.Unlock()
+	return c.fw.load(bridges, ms, c.forward.record)
 }
 
 // sweepLinks deletes the engine's links of which nobody knows: ends of dead containers' interfaces
@@ -144,9 +146,16 @@ func (c *Controller) sweepLinks(links []netlink.Link) error {
 		}
 	}
 	c.mu.Unlock()
+	inUse := map[int]bool{} // bridges that a live container is in, also where the network's record is lost
+	for _, l := range links {
+		if isOwnVeth(c.names, l) && known[l.Attrs().Name] {
+			inUse[l.Attrs().MasterIndex] = true
+		}
+	}
 	var unknown []int
 	for _, l := range links {
-		if !known[l.Attrs().Name] && (isOwnVeth(c.names, l) || isOwnBridge(c.names, l)) {
+		own := isOwnVeth(c.names, l) || isOwnBridge(c.names, l)
+		if own && !known[l.Attrs().Name] && !inUse[l.Attrs().Index] {
 			unknown = append(unknown, l.Attrs().Index)
 		}
 	}

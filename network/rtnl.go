@@ -89,12 +89,15 @@ func (r *rtnl) addVeth(v veth) error {
 	return err
 }
 
-// isolate makes the bridge keep frames of this port from other isolated ports.
-func (r *rtnl) isolate(index int) error {
+// setPort says how the bridge treats one of its ports. Isolated ports get no frames of each other. In
+// hairpin mode a port gets back what came from it.
+func (r *rtnl) setPort(index int, isolated, hairpin bool) error {
+	flag := map[bool][]byte{false: {0}, true: {1}}
 	msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
 	msg.Index = int32(index)
 	port := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
-	port.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, []byte{1})
+	port.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, flag[isolated])
+	port.AddRtAttr(nl.IFLA_BRPORT_MODE, flag[hairpin])
 	_, err := r.do(unix.RTM_SETLINK, unix.NLM_F_ACK, msg, port)
 	return err
 }

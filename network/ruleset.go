@@ -1,6 +1,8 @@
 package network
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -46,7 +48,7 @@ type mapping struct {
 
 // ruleset adds the whole table to conn's batch, in place of one that may be there: the kernel changes
 // from one to the other between two packets.
-func (n names) ruleset(conn *nftables.Conn, bridges []bridgeRules, mappings []mapping, idle []string) error {
+func (n names) ruleset(conn *nftables.Conn, bridges []bridgeRules, mappings []mapping, before forwardRecord) error {
 	t := n.nftTable()
 	conn.AddTable(t) // so that deleting it doesn't fail
 	conn.DelTable(t)
@@ -54,7 +56,8 @@ func (n names) ruleset(conn *nftables.Conn, bridges []bridgeRules, mappings []ma
 	b := &rules{conn: conn, table: t}
 
 	all, internal, talking := b.bridgeSets(bridges)
-	idleSet := b.set("idle", nftables.TypeIFName, ifnames(idle))
+	idle4 := b.beforeSets("ipv4", before.V4)
+	idle6 := b.beforeSets("ipv6", before.V6)
 	maps := map[string]*nftables.Set{}
 	for _, s := range n.portMaps() {
 		maps[s.Name] = s
@@ -82,8 +85,11 @@ func (n names) ruleset(conn *nftables.Conn, bridges []bridgeRules, mappings []ma
 	b.rule(publish, notLoopback6(), translate6(maps[ports6], false))
 
 	isolate := b.hook("isolate", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
-	if len(idle) > 0 {
-		b.rule(isolate, ifname(expr.MetaKeyIIFNAME), in(idleSet), ifname(expr.MetaKeyOIFNAME), in(idleSet), drop())
+	if before.V4 != nil {
+		b.rule(isolate, isFamily(unix.NFPROTO_IPV4), ifname(expr.MetaKeyIIFNAME), in(idle4), ifname(expr.MetaKeyOIFNAME), in(idle4), drop())
+	}
+	if before.V6 != nil {
+		b.rule(isolate, isFamily(unix.NFPROTO_IPV6), ifname(expr.MetaKeyIIFNAME), in(idle6), ifname(expr.MetaKeyOIFNAME), in(idle6), drop())
 	}
 	b.rule(isolate, bothNames(), in(talking), accept())
 	b.rule(isolate, ifname(expr.MetaKeyIIFNAME), in(internal), drop())
@@ -201,6 +207,59 @@ func (b *rules) bridgeSets(bridges []bridgeRules) (all, internal, talking *nftab
 	return b.set("bridges", nftables.TypeIFName, ifnames(names)),
 		b.set("internal", nftables.TypeIFName, ifnames(inside)),
 		b.set("talking", nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName), pairs)
+}
+
+// beforeSets writes down what forwarding was before, for other engines to read, and returns the set
+// of interfaces that did not forward. Names that begin with "/" are no interfaces'.
+func (b *rules) beforeSets(family string, before *forwardedBefore) (idle *nftables.Set) {
+	if before == nil {
+		return nil
+	}
+	router := append([]string{wasOff}, before.Router...)
+	if before.Redirects {
+		router = append(router, hadRedirects)
+	}
+	b.set(setRouter+family, nftables.TypeIFName, ifnames(router))
+	b.set(setRA+family, nftables.TypeIFName, ifnames(before.RA))
+	return b.set(setIdle+family, nftables.TypeIFName, ifnames(before.Idle))
+}
+
+// Names of the sets that beforeSets writes, without the family, and of what is in them.
+const (
+	setIdle, setRouter, setRA = "idle-", "router-", "advertised-"
+
+	wasOff, hadRedirects = "/off", "/redirects"
+)
+
+// readBefore reads what beforeSets wrote to a table, nil if it did not.
+func readBefore(conn *nftables.Conn, t *nftables.Table, family string) (*forwardedBefore, error) {
+	router, err := readNames(conn, t, setRouter+family)
+	if err != nil || !slices.Contains(router, wasOff) {
+		return nil, err
+	}
+	b := &forwardedBefore{Redirects: slices.Contains(router, hadRedirects)}
+	b.Router = slices.DeleteFunc(router, func(name string) bool { return name[0] == '/' })
+	if b.RA, err = readNames(conn, t, setRA+family); err != nil {
+		return nil, err
+	}
+	b.Idle, err = readNames(conn, t, setIdle+family)
+	return b, err
+}
+
+// readNames returns the names of interfaces in a set, none where there is no such set.
+func readNames(conn *nftables.Conn, t *nftables.Table, set string) (names []string, err error) {
+	s, err := conn.GetSetByName(t, set)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read set %s of table %s: %w", set, t.Name, err)
+	}
+	elements, err := conn.GetSetElements(s)
+	for _, e := range elements {
+		names = append(names, unix.ByteSliceToString(e.Key))
+	}
+	return names, err
 }
 
 func (b *rules) chain(name string) *nftables.Chain {

@@ -56,8 +56,8 @@ func (c *Controller) plug(ctx context.Context, ns *namespace, l *lan, ep Endpoin
 	if err != nil {
 		return fmt.Errorf("make interface %s: %w", ep.Interface, err)
 	}
-	if l.record.rules().Isolated {
-		if err := c.isolatePort(ep.HostVeth); err != nil {
+	if isolated, hairpin := l.record.rules().Isolated, bridgeNetfilter(); isolated || hairpin {
+		if err := c.setPort(ep.HostVeth, isolated, hairpin); err != nil {
 			return err
 		}
 	}
@@ -69,12 +69,24 @@ func (c *Controller) plug(ctx context.Context, ns *namespace, l *lan, ep Endpoin
 	return ns.configure(ep, routed)
 }
 
-func (c *Controller) isolatePort(veth string) error {
+func (c *Controller) setPort(veth string, isolated, hairpin bool) error {
 	index, err := c.host.index(veth)
 	if err != nil {
 		return err
 	}
-	return c.host.isolate(index)
+	return c.host.setPort(index, isolated, hairpin)
+}
+
+// bridgeNetfilter reports whether the kernel shows frames within a bridge to the firewall's rules for
+// IP (br_netfilter). Then what a container sends to its own published port is translated within the
+// bridge, and must be let out where it came in.
+func bridgeNetfilter() bool {
+	for _, family := range []string{"iptables", "ip6tables"} {
+		if v, err := readSysctl("net/bridge/bridge-nf-call-" + family); err == nil && v != "0" {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Controller) allowIPv6(ns *namespace, ifname string) error {

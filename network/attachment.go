@@ -47,6 +47,11 @@ func (c *Controller) Attach(ctx context.Context, req Request) (_ *Sandbox, err e
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	end, err := c.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	a, lans, warm, err := c.claim(req)
 	if err != nil {
 		return nil, err
@@ -95,9 +100,6 @@ func (c *Controller) claim(req Request) (_ *attachment, lans []*lan, _ *readySan
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.enter(); err != nil {
-		return nil, nil, nil, err
-	}
 	if c.attached[req.ContainerID] != nil {
 		return nil, nil, nil, fmt.Errorf("container %s is attached already: %w", req.ContainerID, errdefs.ErrAlreadyExists)
 	}
@@ -253,22 +255,23 @@ func (c *Controller) writeState(a *attachment) error {
 // Detach gives back what the container has: addresses, ports, rules. It can be called for any id at
 // any time, and again. The namespace goes with its last process or descriptor, its interfaces with it.
 func (c *Controller) Detach(ctx context.Context, containerID string) error {
+	end, err := c.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
 	c.mu.Lock()
 	a := c.attached[containerID]
-	shut := c.phase == closed
 	c.mu.Unlock()
 	if a == nil {
 		return nil
-	}
-	if shut {
-		return fmt.Errorf("detach container %s: the network is closed: %w", containerID, errdefs.ErrUnavailable)
 	}
 	a.op.Lock()
 	defer a.op.Unlock()
 	if a.gone {
 		return nil
 	}
-	err := c.destroy(a)
+	err = c.destroy(a)
 	c.namesChanged(a.Endpoints)
 	return err
 }

@@ -28,9 +28,13 @@ type Controller struct {
 	attached map[string]*attachment // by container id; guarded by mu
 	claims   portClaims             // guarded by mu
 	phase    phase                  // guarded by mu
+	calls    sync.WaitGroup         // methods at work; added to with mu held
 
 	forward forwarding
 	ready   *pool
+	watch   watch
+	notices *notices
+	chores  sync.WaitGroup // what nobody waits for but Close
 }
 
 // phase is how far a Controller's life has come.
@@ -76,18 +80,22 @@ func Open(ctx context.Context, opts Options) (_ *Controller, err error) {
 		return nil, errors.Join(err, c.fw.close(), c.host.close())
 	}
 	c.ready = newPool(c)
+	c.notices = newNotices(opts.NamesChanged)
 	return c, nil
 }
 
-// enter reports, with mu held, whether what a method wants can be done now.
-func (c *Controller) enter() error {
+// begin lets a method that changes something work until it calls end; Close waits for it.
+func (c *Controller) begin() (end func(), err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch c.phase {
 	case opened:
-		return fmt.Errorf("the network is not recovered yet: %w", errdefs.ErrUnavailable)
+		return nil, fmt.Errorf("the network is not recovered yet: %w", errdefs.ErrUnavailable)
 	case closed:
-		return fmt.Errorf("the network is closed: %w", errdefs.ErrUnavailable)
+		return nil, fmt.Errorf("the network is closed: %w", errdefs.ErrUnavailable)
 	}
-	return nil
+	c.calls.Add(1)
+	return c.calls.Done, nil
 }
 
 // Recover takes over what the engine before this one left: the live containers keep their addresses
@@ -101,12 +109,12 @@ func (c *Controller) Recover(ctx context.Context, live []Live) error {
 	c.phase = recovered
 	c.mu.Unlock()
 	c.ready.start()
-	return nil
+	return c.watch.start(c)
 }
 
 // Close gives the sandboxes that were made ahead back, and everything on the host that no attached
 // container needs; with none attached the host is as Open found it. Containers that still run keep
-// their network, for the next Recover. Calls that are under way meanwhile end first or fail.
+// their network, for the next Recover. Calls that are under way end first; those that come later fail.
 func (c *Controller) Close(ctx context.Context) error {
 	c.mu.Lock()
 	was := c.phase
@@ -115,7 +123,11 @@ func (c *Controller) Close(ctx context.Context) error {
 	if was == closed {
 		return nil
 	}
+	c.calls.Wait()
+	c.watch.close()
 	err := c.ready.close()
+	c.notices.close()
+	c.chores.Wait()
 	if was == recovered {
 		err = errors.Join(err, c.giveBack(ctx))
 	}

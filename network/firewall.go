@@ -51,20 +51,16 @@ func (f *firewall) close() error {
 	return f.conn.CloseLasting()
 }
 
-// addBridge makes the rules of a network; replaces them if they are there.
+// addBridge makes the rules of a network, here and where other firewalls need them. After an error
+// removeBridge must follow.
 func (f *firewall) addBridge(b bridgeRules) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	before, had := f.bridges[b.Interface]
 	f.bridges[b.Interface] = b
-	err := f.rebuild()
-	if err != nil {
-		delete(f.bridges, b.Interface)
-		if had {
-			f.bridges[b.Interface] = before
-		}
+	if err := f.rebuild(); err != nil {
+		return err
 	}
-	return err
+	return f.settleForeign("")
 }
 
 func (f *firewall) removeBridge(name string) error {
@@ -74,7 +70,7 @@ func (f *firewall) removeBridge(name string) error {
 		return nil
 	}
 	delete(f.bridges, name)
-	return f.rebuild()
+	return errors.Join(f.rebuild(), f.settleForeign(name))
 }
 
 // publish adds mappings that are not there yet.
@@ -191,7 +187,29 @@ func (f *firewall) load(bridges []bridgeRules, ms []mapping, before forwardRecor
 	for _, m := range ms {
 		f.mappings[m.key()] = m
 	}
-	return f.rebuild()
+	return errors.Join(f.rebuild(), f.settleForeign(""))
+}
+
+// heal puts back what others took away: Debian's nftables.conf begins with "flush ruleset", and
+// firewalls write their chains anew when they are reloaded.
+func (f *firewall) heal() (flushed bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.bridges) == 0 {
+		return false, nil
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return false, err
+	}
+	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, fmt.Errorf("list nftables' tables: %w", err)
+	}
+	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == f.names.table }) {
+		flushed, err = true, f.rebuild()
+	}
+	return flushed, errors.Join(err, f.settleForeign(""))
 }
 
 // rebuild replaces the table by what it should be. It needs mu.

@@ -39,8 +39,11 @@ func namesFor(opts Options) (names, error) {
 	return n, validInterface(n.bridge)
 }
 
-// networkBridge names the interface of a user-defined network.
-func (n names) networkBridge(networkID string) string { return "br" + n.tag + "-" + networkID[:6] }
+// networkBridge names the interface of a user-defined network. All of an engine's begin alike, so
+// that a firewall's rule can name them.
+func (n names) networkBridge(networkID string) string {
+	return n.table[:min(len(n.table), 5)] + "-" + networkID[:9]
+}
 
 // veth makes a name for the host's end of a container's interface. The random part is long enough
 // that a clash is an error nobody will see (EEXIST), not a confusion.

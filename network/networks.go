@@ -24,6 +24,11 @@ import (
 // Create makes a network; it is durable when Create returns. Errors: already exists (the name is
 // taken), conflict (a subnet that overlaps another's or a route of the host's), invalid argument.
 func (c *Controller) Create(ctx context.Context, spec Spec) (Network, error) {
+	end, err := c.begin()
+	if err != nil {
+		return Network{}, err
+	}
+	defer end()
 	n, err := spec.network()
 	if err != nil {
 		return Network{}, fmt.Errorf("create network %q: %w", spec.Name, err)
@@ -37,10 +42,10 @@ func (c *Controller) Create(ctx context.Context, spec Spec) (Network, error) {
 		return Network{}, fmt.Errorf("create network %q: %w", spec.Name, err)
 	}
 	if err := atomicfile.WriteRecord(c.recordPath(l.record.ID), l.record, atomicfile.Durable); err != nil {
-		return Network{}, errors.Join(err, c.Remove(ctx, l.record.ID))
+		return Network{}, errors.Join(err, c.discard(l))
 	}
 	if _, err := c.ensureBridge(ctx, l); err != nil {
-		return Network{}, errors.Join(err, c.Remove(ctx, l.record.ID))
+		return Network{}, errors.Join(err, c.discard(l))
 	}
 	return l.record, nil
 }
@@ -117,9 +122,6 @@ func validOptions(options map[string]string) error {
 func (c *Controller) claimNetwork(n Network, routed []route) (*lan, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.enter(); err != nil {
-		return nil, err
-	}
 	if n.Bridge == "" {
 		n.Bridge = c.names.networkBridge(n.ID)
 	}
@@ -240,41 +242,46 @@ func (c *Controller) List() []Network {
 // Remove removes a network. Errors: not found, permission denied (predefined), conflict (containers
 // are attached).
 func (c *Controller) Remove(ctx context.Context, ref string) error {
-	l, err := c.releaseNetwork(ref)
+	end, err := c.begin()
 	if err != nil {
+		return err
+	}
+	defer end()
+	c.mu.Lock()
+	l, err := c.find(ref)
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if l.record.Predefined() {
+		return fmt.Errorf("%s is a pre-defined network and cannot be removed: %w", l.record.Name, errdefs.ErrPermissionDenied)
+	}
+	return c.discard(l)
+}
+
+// discard removes a network that nobody uses, or what there is of it: first from what can be found,
+// then its record, then what it has on the host.
+func (c *Controller) discard(l *lan) error {
+	if err := c.release(l); err != nil {
 		return err
 	}
 	l.up.Lock()
 	defer l.up.Unlock()
+	l.removed = true
 	if err := os.Remove(c.recordPath(l.record.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := atomicfile.SyncDir(c.records); err != nil {
-		return err
-	}
-	l.removed = true
-	return errors.Join(c.removeBridge(l), c.settleForwarding())
+	return errors.Join(atomicfile.SyncDir(c.records), c.removeBridge(l), c.settleForwarding())
 }
 
-// releaseNetwork takes a network that nobody uses out of what can be found.
-func (c *Controller) releaseNetwork(ref string) (*lan, error) {
+func (c *Controller) release(l *lan) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.enter(); err != nil {
-		return nil, err
-	}
-	l, err := c.find(ref)
-	if err != nil {
-		return nil, err
-	}
-	if l.record.Predefined() {
-		return nil, fmt.Errorf("%s is a pre-defined network and cannot be removed: %w", l.record.Name, errdefs.ErrPermissionDenied)
-	}
 	if l.users > 0 {
-		return nil, fmt.Errorf("network %s has active endpoints (%s): %w", l.record.Name, strings.Join(c.userNames(l), ", "), errdefs.ErrConflict)
+		return fmt.Errorf("network %s has active endpoints (%s): %w", l.record.Name, strings.Join(c.userNames(l), ", "), errdefs.ErrConflict)
 	}
 	delete(c.networks, l.record.ID)
-	return l, nil
+	return nil
 }
 
 // userNames returns the names of the containers in l. It needs mu.

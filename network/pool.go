@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"time"
 )
 
 // pool keeps sandboxes of the default network ready: an Attach that takes one makes no link and no
@@ -57,9 +58,31 @@ func (p *pool) start() {
 			case <-p.ctx.Done():
 				return
 			case <-p.taken:
+				p.pause()
 			}
 		}
 	})
+}
+
+// restAfterTake is how long the pool leaves the machine to who took a sandbox: making one takes a
+// millisecond or two of a core, and the container is just about to start.
+const restAfterTake = 5 * time.Millisecond
+
+// pause waits a moment, unless the pool is empty.
+func (p *pool) pause() {
+	p.c.mu.Lock()
+	empty := len(p.ready) == 0
+	p.c.mu.Unlock()
+	if empty {
+		return
+	}
+	t := time.NewTimer(restAfterTake)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-p.taken: // and another: hurry
+	case <-p.ctx.Done():
+	}
 }
 
 func (p *pool) fill() error {

@@ -126,6 +126,14 @@ func (r *rtnl) down(index int) error {
 	return err
 }
 
+// rename needs the link to be down.
+func (r *rtnl) rename(index int, name string) error {
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	_, err := r.do(unix.RTM_SETLINK, unix.NLM_F_ACK, msg, nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	return err
+}
+
 // addAddress gives a link an address and the route to its subnet. IPv6 addresses are used at once:
 // nobody else gives addresses of these subnets out, so nothing is gained by asking around first.
 func (r *rtnl) addAddress(index int, p netip.Prefix) error {

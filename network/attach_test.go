@@ -16,8 +16,6 @@ func TestAttachDefault(t *testing.T) {
 	m.reaches(m.host, TCP, ep.IPv4.Addr().String()+":80", "web to "+ep.Gateway4.String())
 	m.reaches(m.host, TCP, "127.0.0.1:8080", "web to "+ep.Gateway4.String())
 	m.reaches(m.host, TCP, hostAddr.String()+":8080", "web to "+hostAddr.String())
-	t.Log(run(t, "nft", "list", "ruleset"))
-	t.Log(s.Endpoints, s.Ports)
 }
 
 func BenchmarkAttach(b *testing.B) {

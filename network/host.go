@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -16,6 +17,9 @@ type host struct {
 	ns    *os.File
 	*rtnl // for changes
 	dumps *netlink.Handle
+
+	filterMu sync.Mutex
+	filter   *os.File // dropLoopback, loaded; nil before it is needed; guarded by filterMu
 }
 
 func openHost() (_ *host, err error) {
@@ -34,6 +38,9 @@ func openHost() (_ *host, err error) {
 }
 
 func (h *host) close() error {
+	if h.filter != nil {
+		h.filter.Close()
+	}
 	h.rtnl.close()
 	h.dumps.Close()
 	return h.ns.Close()

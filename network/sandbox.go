@@ -56,10 +56,8 @@ func (c *Controller) plug(ctx context.Context, ns *namespace, l *lan, ep Endpoin
 	if err != nil {
 		return fmt.Errorf("make interface %s: %w", ep.Interface, err)
 	}
-	if isolated, hairpin := l.record.rules().Isolated, bridgeNetfilter(); isolated || hairpin {
-		if err := c.setPort(ep.HostVeth, isolated, hairpin); err != nil {
-			return err
-		}
+	if err := c.setPort(l.record, ep.HostVeth); err != nil {
+		return fmt.Errorf("set up port %s of the bridge: %w", ep.HostVeth, err)
 	}
 	if ep.IPv6.IsValid() {
 		if err := c.allowIPv6(ns, ep.Interface); err != nil {
@@ -69,12 +67,19 @@ func (c *Controller) plug(ctx context.Context, ns *namespace, l *lan, ep Endpoin
 	return ns.configure(ep, routed)
 }
 
-func (c *Controller) setPort(veth string, isolated, hairpin bool) error {
+// setPort sets up the host's end of an interface.
+func (c *Controller) setPort(n Network, veth string) error {
 	index, err := c.host.index(veth)
 	if err != nil {
 		return err
 	}
-	return c.host.setPort(index, isolated, hairpin)
+	if err := c.host.guardLoopback(index); err != nil {
+		c.log.Warn("only the firewall's rules keep a container from the host's loopback addresses", "interface", veth, "error", err)
+	}
+	if isolated, hairpin := !n.option(OptionICC, true), bridgeNetfilter(); isolated || hairpin {
+		return c.host.setPort(index, isolated, hairpin)
+	}
+	return nil
 }
 
 // bridgeNetfilter reports whether the kernel shows frames within a bridge to the firewall's rules for

@@ -66,8 +66,9 @@ func applyChange(c *dockerspec.DockerOCIImageConfig, instruction any) error {
 	case *instructions.UserCommand:
 		c.User = i.User
 	case *instructions.WorkdirCommand:
-		c.WorkingDir = i.Path
-		if !path.IsAbs(i.Path) {
+		if path.IsAbs(i.Path) {
+			c.WorkingDir = i.Path
+		} else {
 			c.WorkingDir = path.Join("/", c.WorkingDir, i.Path)
 		}
 	case *instructions.VolumeCommand:

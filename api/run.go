@@ -56,6 +56,9 @@ func (s *Server) runContainer(ctx context.Context, req wire.RunRequest, up *fram
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	client := listen(up, cancel)
+	if req.Pull == "never" && !s.engine.HasImage(create.Config.Image) {
+		return wire.RunExitBody{Code: 125, ImageMissing: true, Error: "No such image: " + create.Config.Image}, nil
+	}
 	if err := s.bring(ctx, req, create, down); err != nil {
 		return wire.RunExitBody{}, err
 	}
@@ -95,7 +98,7 @@ func (s *Server) bring(ctx context.Context, req wire.RunRequest, create engine.C
 	here := s.engine.HasImage(create.Config.Image)
 	switch req.Pull {
 	case "never":
-		return nil // create says what is missing
+		return nil
 	case "", "missing":
 		if here {
 			return nil

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -121,7 +123,7 @@ type runner struct {
 	keys    []byte
 	cid     *cidFile
 
-	created bool
+	id      string // of the container, once it is created
 	restore func() // of the terminal; nil while it is not raw
 }
 
@@ -228,7 +230,7 @@ func (r *runner) converse(ctx context.Context, conn *client.Stream, w *frame.Wri
 				return wire.RunExitBody{}, err
 			}
 		case wire.RunStarted:
-			if err := r.onStarted(w, detached, conn); err != nil {
+			if err := r.onStarted(ctx, w, detached, conn); err != nil {
 				return wire.RunExitBody{}, err
 			}
 		case wire.RunStdout:
@@ -283,7 +285,7 @@ func (r *runner) onCreated(payload []byte) error {
 	if err := json.Unmarshal(payload, &body); err != nil {
 		return fmt.Errorf("the engine's answer could not be read: %w", err)
 	}
-	r.created = true
+	r.id = body.ID
 	for _, warning := range body.Warnings {
 		r.app.warnf("%s", warning)
 	}
@@ -294,7 +296,7 @@ func (r *runner) onCreated(payload []byte) error {
 }
 
 // onStarted makes the terminal raw and lets keys, signals and sizes through.
-func (r *runner) onStarted(w *frame.Writer, detached chan struct{}, conn *client.Stream) error {
+func (r *runner) onStarted(ctx context.Context, w *frame.Writer, detached chan struct{}, conn *client.Stream) error {
 	if r.options.detach {
 		return nil
 	}
@@ -317,7 +319,10 @@ func (r *runner) onStarted(w *frame.Writer, detached chan struct{}, conn *client
 			}
 		}
 	} else if r.options.sigProxy {
-		forwardSignals(func(sig syscall.Signal) { _ = w.WriteJSON(wire.RunSignal, wire.Signal{Number: int(sig)}) })
+		// Not as a frame: behind input that the process does not read it would never arrive.
+		forwardSignals(func(sig syscall.Signal) {
+			_ = r.engine.ContainerDo(context.WithoutCancel(ctx), r.id, "kill", url.Values{"signal": {strconv.Itoa(int(sig))}})
+		})
 	}
 	if r.request.AttachStdin {
 		go r.sendInput(w, detached, conn)

@@ -12,10 +12,18 @@ import (
 // shorter ones; only a JSON document (a container's configuration with its environment) comes near.
 const MaxPayload = 16 << 20
 
-const headerSize = 5
-
 // Kind says what a frame is. Each protocol has its own table.
 type Kind byte
+
+// HeaderSize is what a frame has before its payload, in bytes.
+const HeaderSize = 5
+
+// PutHeader writes the header of a frame with n bytes of payload into b, for those who have the payload in place
+// behind it.
+func PutHeader(b []byte, kind Kind, n int) {
+	b[0] = byte(kind)
+	binary.BigEndian.PutUint32(b[1:], uint32(n))
+}
 
 // Writer writes frames. It may be used from several goroutines: a frame is never torn.
 type Writer struct {
@@ -34,8 +42,8 @@ func (w *Writer) Write(kind Kind, payload []byte) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.buf = append(w.buf[:0], byte(kind), 0, 0, 0, 0)
-	binary.BigEndian.PutUint32(w.buf[1:], uint32(len(payload)))
+	w.buf = append(w.buf[:0], 0, 0, 0, 0, 0)
+	PutHeader(w.buf, kind, len(payload))
 	w.buf = append(w.buf, payload...)
 	_, err := w.w.Write(w.buf)
 	return err
@@ -85,7 +93,7 @@ func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
 // Next returns the next frame. The payload is valid until the next call. At the end of the stream
 // between two frames the error is io.EOF, within one io.ErrUnexpectedEOF.
 func (r *Reader) Next() (Kind, []byte, error) {
-	var head [headerSize]byte
+	var head [HeaderSize]byte
 	if _, err := io.ReadFull(r.r, head[:]); err != nil {
 		return 0, nil, err
 	}

@@ -110,6 +110,7 @@ func TestTokenFlows(t *testing.T) {
 		{name: "password, no GET", issuer: &issuer{users: me, get: 405}, cred: Credential{Username: "me", Password: "secret"}, want: []string{"GET", "POST"}},
 		{name: "wrong password", issuer: &issuer{users: me}, cred: Credential{Username: "me", Password: "x"}, want: []string{"GET"}, kind: errdefs.IsUnauthorized},
 		{name: "old refresh token", issuer: &issuer{users: me, refresh: "r"}, cred: Credential{IdentityToken: "q"}, want: []string{"POST", "GET"}, kind: errdefs.IsUnauthorized},
+		{name: "a login that may not", issuer: &issuer{users: me, get: 403}, cred: Credential{Username: "me", Password: "secret"}, want: []string{"GET"}, kind: errdefs.IsPermissionDenied},
 		{name: "anonymous where a login is wanted", issuer: &issuer{users: me}, want: []string{"GET"}, kind: errdefs.IsUnauthorized},
 		{name: "a token that is handed over as it is", issuer: &issuer{given: []string{"mine repository:i:pull"}}, cred: Credential{RegistryToken: "mine"}},
 		{name: "token server out of order", issuer: &issuer{get: 503}, want: slices.Repeat([]string{"GET"}, maxAttempts), kind: errdefs.IsUnavailable},

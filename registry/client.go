@@ -22,7 +22,8 @@ type Options struct {
 	// Mirrors are URLs of registries that are asked for images of docker.io before Docker Hub is.
 	Mirrors []string
 	// CertsDir holds a directory for each registry ("HOST:PORT") with CA certificates (*.crt), and
-	// client certificates and keys (NAME.cert, NAME.key), as Docker's /etc/docker/certs.d. "" for none.
+	// client certificates and keys (NAME.cert, NAME.key), as Docker's /etc/docker/certs.d. They are read
+	// when a registry is first asked. "" for none.
 	CertsDir string
 	// Proxy chooses the proxy of a request; nil means http.ProxyFromEnvironment.
 	Proxy func(*http.Request) (*url.URL, error)

@@ -119,16 +119,15 @@ func printable(s string) string {
 }
 
 func (e *statusError) Error() string {
-	if e.code != "" {
-		word := strings.ToLower(strings.ReplaceAll(e.code, "_", " "))
-		if e.message == "" {
-			return word
-		}
-		return word + ": " + e.message
-	}
 	text := fmt.Sprintf("%s %s: %d %s", e.method, e.url, e.status, http.StatusText(e.status))
+	if e.code != "" {
+		text = printable(strings.ToLower(strings.ReplaceAll(e.code, "_", " ")))
+	}
 	if e.message != "" {
 		text += ": " + e.message
+	}
+	if e.retryAfter > longestWait {
+		text += fmt.Sprintf(" (it may be asked again in %v)", e.retryAfter.Round(time.Second))
 	}
 	return text
 }

@@ -118,7 +118,7 @@ func (im *testImage) add(mediaType string, b []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(b))}
 }
 
-func mustJSON(t *testing.T, v any) []byte {
+func mustJSON(t testing.TB, v any) []byte {
 	t.Helper()
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -251,7 +251,7 @@ func (m *memory) checkHas(im *testImage) {
 	}
 }
 
-func named(t *testing.T, s string) reference.Named {
+func named(t testing.TB, s string) reference.Named {
 	t.Helper()
 	n, err := reference.ParseNormalizedNamed(s)
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 )
 
 // serveFake starts a fake on loopback, in plain HTTP, and returns its HOST:PORT.
-func serveFake(t *testing.T, f http.Handler) string {
+func serveFake(t testing.TB, f http.Handler) string {
 	t.Helper()
 	s := httptest.NewServer(f)
 	t.Cleanup(s.Close)
@@ -242,10 +242,13 @@ func TestPullRefusals(t *testing.T) {
 		{name: "rate limit", publish: func(f *fake) {
 			f.before = func(w http.ResponseWriter, r *http.Request) bool {
 				w.Header().Set("Retry-After", "21600")
+				if r.Method == http.MethodHead {
+					return false // does not count
+				}
 				sayError(w, 429, "TOOMANYREQUESTS", "You have reached your pull rate limit.")
 				return true
 			}
-		}, kind: errdefs.IsResourceExhausted, says: ""},
+		}, kind: errdefs.IsResourceExhausted, says: "toomanyrequests: You have reached your pull rate limit. (it may be asked again in 6h0m0s)"},
 		{name: "out of order", publish: func(f *fake) {
 			f.before = func(w http.ResponseWriter, r *http.Request) bool { w.WriteHeader(503); return true }
 		}, kind: errdefs.IsUnavailable, says: "503 Service Unavailable"},

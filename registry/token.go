@@ -100,13 +100,15 @@ func tokenRefused(e *endpoint, cred Credential, err error) error {
 	if !errors.As(err, &status) {
 		return err
 	}
-	wrong := status.status == http.StatusUnauthorized || status.status == http.StatusForbidden || status.status == http.StatusBadRequest
+	wrong := status.status == http.StatusUnauthorized
 	switch {
-	case wrong && cred.IdentityToken != "":
+	case status.status == http.StatusForbidden && !cred.anonymous():
+		return say(errdefs.ErrPermissionDenied, err, "registry %s: access denied: this login is not allowed to (%v)", e.name, err)
+	case (wrong || status.status == http.StatusBadRequest) && cred.IdentityToken != "":
 		return say(errdefs.ErrUnauthenticated, err, "registry %s: unauthorized: the login is not valid any more (%v): log in again", e.name, err)
 	case wrong && !cred.anonymous():
 		return say(errdefs.ErrUnauthenticated, err, "registry %s: unauthorized: incorrect username or password (%v)", e.name, err)
-	case wrong:
+	case wrong, status.status == http.StatusForbidden:
 		return say(errdefs.ErrUnauthenticated, err, "registry %s: unauthorized: it wants a login (%v)", e.name, err)
 	}
 	return say(status.Unwrap(), err, "registry %s: its token server gives no token: %v", e.name, err)

@@ -29,6 +29,7 @@ func unsupported(command string) []later {
 			{name: "cache-from"}, {name: "cpu-period"}, {name: "cpu-quota"}, {name: "cpu-shares", shorthand: "c"}, {name: "cpuset-cpus"},
 			{name: "cpuset-mems"}, {name: "isolation", reason: windowsOnly}, {name: "memory", shorthand: "m"}, {name: "memory-swap"},
 			{name: "security-opt"}, {name: "squash", bool: true},
+			{name: "allow"}, {name: "cache-to"}, {name: "load", bool: true}, {name: "output", shorthand: "o"}, {name: "push", bool: true}, {name: "ssh"},
 		}
 	case "builder prune":
 		return []later{{name: "keep-storage"}}

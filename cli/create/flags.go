@@ -50,7 +50,7 @@ type Flags struct {
 // Register defines the flags on fs, with Docker's names and words.
 func (f *Flags) Register(fs *pflag.FlagSet) {
 	f.ulimits = ulimits{}
-	f.attach.check, f.addHosts.check, f.dns.check, f.dnsSearch.check = checkAttach, checkHost, checkAddress, checkSearch
+	f.attach.check, f.addHosts.check, f.dns.check, f.dnsSearch.check = checkAttach, Host, checkAddress, checkSearch
 	f.deviceRules.check, f.labels.check, f.links.check, f.sysctls.check = checkDeviceRule, checkLabel, checkLink, checkSysctl
 	f.env.check = func(v string) (string, error) { return Variable(v, f.LookupEnv) }
 	f.readBps.bytes, f.writeBps.bytes, f.memorySwap.unlimited = true, true, true

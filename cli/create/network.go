@@ -209,8 +209,9 @@ func ipam(e *client.Endpoint) *client.EndpointIPAM {
 	return e.IPAMConfig
 }
 
-// checkHost reads name:address or name=address; the address may be in brackets, or host-gateway.
-func checkHost(v string) (string, error) {
+// Host reads name:address or name=address, as --add-host has it, and returns name:address. The address
+// may be in brackets, or host-gateway.
+func Host(v string) (string, error) {
 	name, ip, ok := strings.Cut(v, "=")
 	if !ok {
 		name, ip, ok = strings.Cut(v, ":")

@@ -8,7 +8,7 @@ out=$1
 "$(dirname "$0")/../packages.sh" mmdebstrap
 cache=${BERTH_TEST_CACHE:-/var/cache/berth-test}
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")
-key=$(cat "$0" /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null | sha256sum | cut -c1-16)
+key=$({ cat "$0" /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null || true; } | sha256sum | cut -c1-16)
 kept=$cache/debian-$release-$key.tar
 if [ ! -e "$kept" ]; then
 	mkdir -p "$cache"

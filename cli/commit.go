@@ -4,6 +4,8 @@ import (
 	"net/url"
 
 	"github.com/spf13/cobra"
+
+	"github.com/berth-engine/berth/cli/create"
 )
 
 func setupCommit(a *App, c *cobra.Command) {
@@ -19,7 +21,7 @@ func setupCommit(a *App, c *cobra.Command) {
 	fs.StringVarP(&message, "message", "m", "", "Commit message")
 	fs.BoolVar(&noPause, "no-pause", false, "Disable pausing container during commit")
 	fs.BoolVarP(&pause, "pause", "p", true, "Pause container during commit (deprecated: use --no-pause instead)")
-	_ = fs.MarkDeprecated("pause", "and enabled by default. Use --no-pause to disable pausing during commit.")
+	create.Deprecate(fs, "pause", "it is on by default, and --no-pause turns it off")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		engine, err := a.client()
 		if err != nil {
@@ -45,7 +47,7 @@ func setupCommit(a *App, c *cobra.Command) {
 		var out struct {
 			ID string `json:"Id"`
 		}
-		if err := engine.Call(c.Context(), "POST", "/commit", q, struct{}{}, &out); err != nil {
+		if err := engine.Call(c.Context(), "POST", "/commit", q, nil, &out); err != nil {
 			return err
 		}
 		a.printf("%s\n", out.ID)

@@ -61,7 +61,6 @@ func (a *App) images(ctx context.Context, o imagesOptions) error {
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(list, func(x, y client.ImageSummary) int { return int(y.Created - x.Created) })
 	text, table := o.format, imagesTable
 	if o.digests {
 		table = imagesTableDigests
@@ -74,19 +73,7 @@ func (a *App) images(ctx context.Context, o imagesOptions) error {
 	for _, image := range list {
 		rows = append(rows, imageRows(image, !o.noTrunc, withDigest, time.Now())...)
 	}
-	if o.quiet {
-		rows = onePerID(rows)
-	}
 	return format.List(a.Out, text, table, &imageRow{}, rows)
-}
-
-func onePerID(rows []*imageRow) []*imageRow {
-	seen := map[string]bool{}
-	return slices.DeleteFunc(rows, func(r *imageRow) bool {
-		again := seen[r.image.ID]
-		seen[r.image.ID] = true
-		return again
-	})
 }
 
 // imageRows are an image's lines: one a tag, and one a digest that has no tag (with digests: one a
@@ -188,20 +175,20 @@ func (r *imageRow) Containers() string {
 }
 
 // VirtualSize is Size, under its old name.
-func (r *imageRow) VirtualSize() string { return r.Size() }
+func (r *imageRow) VirtualSize() string { return shortSize(r.image.Size) }
 
 func (r *imageRow) SharedSize() string {
 	if r.image.SharedSize < 0 {
 		return "N/A"
 	}
-	return format.Size(r.image.SharedSize)
+	return shortSize(r.image.SharedSize)
 }
 
 func (r *imageRow) UniqueSize() string {
 	if r.image.SharedSize < 0 {
 		return "N/A"
 	}
-	return format.Size(r.image.Size - r.image.SharedSize)
+	return shortSize(r.image.Size - r.image.SharedSize)
 }
 
 type historyRow struct {

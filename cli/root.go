@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/berth-engine/berth/cli/create"
 )
 
 // entry is a command before it is built. setup gives it usage, flags and what it does; it runs only
@@ -187,6 +189,11 @@ func (t *tree) build(c *cobra.Command) {
 		if err := refuseUnsupported(c); err != nil {
 			return err
 		}
+		c.Flags().Visit(func(f *pflag.Flag) {
+			if reason := create.Deprecation(f); reason != "" {
+				t.app.warnf("--%s is deprecated: %s", f.Name, reason)
+			}
+		})
 		return run(c, args)
 	}
 	c.Flags().SortFlags = true

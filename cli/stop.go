@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/berth-engine/berth/cli/client"
+	"github.com/berth-engine/berth/cli/create"
 )
 
 func setupStop(a *App, c *cobra.Command) {
@@ -29,7 +30,7 @@ func stopFlags(c *cobra.Command) func() url.Values {
 	fs.StringVarP(&signal, "signal", "s", "", "Signal to send to the container")
 	fs.IntVarP(&timeout, "timeout", "t", 0, "Seconds to wait before killing the container")
 	fs.IntVar(&timeout, "time", 0, "Seconds to wait before killing the container (deprecated: use --timeout)")
-	_ = fs.MarkDeprecated("time", "use --timeout instead")
+	create.Deprecate(fs, "time", "use --timeout")
 	c.MarkFlagsMutuallyExclusive("time", "timeout")
 	return func() url.Values {
 		q := url.Values{}

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/berth-engine/berth/cli/create"
 )
 
 // stringList is a flag that may be given more than once. Unlike pflag's it keeps commas.
@@ -100,7 +102,7 @@ const inspectFormatUsage = `Format output using a custom template:
 // contentTrust is a flag of Docker's that has meant nothing since content trust was taken out.
 func contentTrust(fs *pflag.FlagSet) {
 	fs.Bool("disable-content-trust", true, "Skip image verification (deprecated)")
-	_ = fs.MarkDeprecated("disable-content-trust", "support for docker content trust was removed")
+	create.Deprecate(fs, "disable-content-trust", "content trust was removed, and it has no effect")
 }
 
 func sorted(s []string) []string { slices.Sort(s); return s }

@@ -155,7 +155,25 @@ func (f *Flags) registerResources(fs *pflag.FlagSet) {
 	fs.Int64Var(&f.pidsLimit, "pids-limit", 0, "Tune container pids limit (set -1 for unlimited)")
 	fs.Var(f.ulimits, "ulimit", "Ulimit options")
 	fs.Var(&size{}, "kernel-memory", "Kernel memory limit (deprecated)")
-	_ = fs.MarkDeprecated("kernel-memory", "and no longer supported by the kernel")
+	Deprecate(fs, "kernel-memory", "the kernel has no such limit any more, and it has no effect")
+}
+
+// deprecation is the annotation that says why a flag should not be used any more.
+const deprecation = "deprecated"
+
+// Deprecate hides a flag and keeps the reason for who uses it all the same. (pflag's own way of saying
+// it writes to stdout under cobra, where the answer belongs.)
+func Deprecate(fs *pflag.FlagSet, name, reason string) {
+	fs.Lookup(name).Hidden = true
+	_ = fs.SetAnnotation(name, deprecation, []string{reason}) // the flag is there
+}
+
+// Deprecation is the reason that Deprecate was given, or "".
+func Deprecation(f *pflag.Flag) string {
+	if reasons := f.Annotations[deprecation]; len(reasons) > 0 {
+		return reasons[0]
+	}
+	return ""
 }
 
 func (f *Flags) registerSecurity(fs *pflag.FlagSet) {

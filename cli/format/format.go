@@ -122,14 +122,16 @@ func headerFunctions() template.FuncMap {
 	}
 }
 
-// toJSON marshals without the escapes for HTML; a Row becomes an object of its columns.
+// toJSON marshals without the escapes for HTML; a Row becomes an object of its columns, with them, as
+// Docker has it.
 func toJSON(v any) (string, error) {
-	if row, ok := v.(Row); ok {
-		v = columnsOf(row)
-	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
+	row, isRow := v.(Row)
+	if isRow {
+		v = columnsOf(row)
+	}
+	enc.SetEscapeHTML(isRow)
 	if err := enc.Encode(v); err != nil {
 		return "", err
 	}

@@ -2,18 +2,31 @@ package content
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"hash"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
-)
 
-var errNotBuilt = errors.New("content: not built yet")
+	"github.com/berth-engine/berth/internal/atomicfile"
+)
 
 // Store is a directory of blobs. Its methods may be called at the same time.
 type Store struct {
 	root string
+
+	mu      sync.Mutex
+	resumed map[digest.Digest]bool // guarded by mu; those that have a writer of Resume now
 }
 
 // Info describes a blob.
@@ -23,72 +36,311 @@ type Info struct {
 	Created time.Time
 }
 
+// keepUnfinished is how long what Resume began may wait to be gone on with.
+const keepUnfinished = 24 * time.Hour
+
 // Open opens the store in the directory root, which is made where it is not there, and removes what
 // earlier writers left unfinished, except what Resume can still use (younger than a day). One process
 // may have a root open at a time; that is the caller's to see to.
-func Open(root string) (*Store, error) { return nil, errNotBuilt }
+func Open(root string) (*Store, error) {
+	s := &Store{root: root, resumed: map[digest.Digest]bool{}}
+	for _, dir := range []string{s.blobs(), s.incoming()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("content store: %w", err)
+		}
+	}
+	entries, err := os.ReadDir(s.incoming())
+	if err != nil {
+		return nil, fmt.Errorf("content store: %w", err)
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			continue // gone since it was listed
+		}
+		if resumable(e.Name()) && time.Since(info.ModTime()) < keepUnfinished {
+			continue
+		}
+		if err := os.Remove(filepath.Join(s.incoming(), e.Name())); err != nil {
+			return nil, fmt.Errorf("content store: sweep: %w", err)
+		}
+	}
+	return s, nil
+}
+
+func (s *Store) blobs() string    { return filepath.Join(s.root, "blobs", "sha256") }
+func (s *Store) incoming() string { return filepath.Join(s.root, "incoming") }
+
+// resumable tells the names of unfinished blobs whose digest is known: those are the digest.
+func resumable(name string) bool { return !strings.HasPrefix(name, newPrefix) }
+
+const newPrefix = "new-"
+
+// path is a blob's file. A digest of another kind than sha256 names nothing here.
+func (s *Store) path(d digest.Digest) (string, error) {
+	if err := d.Validate(); err != nil || d.Algorithm() != digest.SHA256 {
+		return "", fmt.Errorf("digest %q is not a sha256: %w", d, errdefs.ErrInvalidArgument)
+	}
+	return filepath.Join(s.blobs(), d.Encoded()), nil
+}
 
 // Put stores what r gives, verifies that its digest is want, and returns its size in bytes. A blob that
 // is there already is left alone and r is not read. A digest that differs is of the kind
 // errdefs.ErrFailedPrecondition.
 func (s *Store) Put(ctx context.Context, want digest.Digest, r io.Reader) (int64, error) {
-	return 0, errNotBuilt
+	if info, err := s.Info(want); !errdefs.IsNotFound(err) {
+		return info.Size, err
+	}
+	w, err := s.Create(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := io.Copy(w, r); err != nil {
+		return 0, errors.Join(fmt.Errorf("store blob %s: %w", want, err), w.Abort())
+	}
+	info, err := w.Commit(ctx, want)
+	return info.Size, err
 }
 
 // Create begins a blob of which the digest is not known yet. The caller ends it with Commit or Abort.
-func (s *Store) Create(ctx context.Context) (*Writer, error) { return nil, errNotBuilt }
+func (s *Store) Create(context.Context) (*Writer, error) {
+	f, err := os.CreateTemp(s.incoming(), newPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("store blob: %w", err)
+	}
+	return &Writer{store: s, file: f, hash: sha256.New()}, nil
+}
 
 // Resume begins the blob want, or goes on with it where an earlier Resume of it was left (Suspend, or the
 // end of the process): Size says how many bytes are there. One writer of a digest exists at a time; a
 // second gets an error of the kind errdefs.ErrUnavailable.
-func (s *Store) Resume(ctx context.Context, want digest.Digest) (*Writer, error) {
-	return nil, errNotBuilt
+func (s *Store) Resume(ctx context.Context, want digest.Digest) (_ *Writer, err error) {
+	if _, err := s.path(want); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.resumed[want] {
+		return nil, fmt.Errorf("blob %s is being written already: %w", want, errdefs.ErrUnavailable)
+	}
+	f, err := os.OpenFile(filepath.Join(s.incoming(), want.Encoded()), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("store blob %s: %w", want, err)
+	}
+	w := &Writer{store: s, file: f, hash: sha256.New(), resumes: want}
+	if w.size, err = io.Copy(w.hash, f); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("store blob %s: %w", want, err)
+	}
+	s.resumed[want] = true
+	return w, nil
 }
 
 // Open opens a blob for reading; errdefs.ErrNotFound where it is not there. The caller closes it.
-func (s *Store) Open(dgst digest.Digest) (*Blob, error) { return nil, errNotBuilt }
+func (s *Store) Open(dgst digest.Digest) (*Blob, error) {
+	path, err := s.path(dgst)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, missing(dgst, err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &Blob{ReaderAt: f, Closer: f, size: info.Size()}, nil
+}
+
+func missing(d digest.Digest, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("blob %s is not here: %w", d, errdefs.ErrNotFound)
+	}
+	return err
+}
 
 // Info describes a blob; errdefs.ErrNotFound where it is not there.
-func (s *Store) Info(dgst digest.Digest) (Info, error) { return Info{}, errNotBuilt }
+func (s *Store) Info(dgst digest.Digest) (Info, error) {
+	path, err := s.path(dgst)
+	if err != nil {
+		return Info{}, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return Info{}, missing(dgst, err)
+	}
+	return Info{dgst, info.Size(), info.ModTime()}, nil
+}
 
 // Verify reads a blob and compares it with its name; errdefs.ErrDataLoss where it differs.
-func (s *Store) Verify(ctx context.Context, dgst digest.Digest) error { return errNotBuilt }
+func (s *Store) Verify(ctx context.Context, dgst digest.Digest) error {
+	b, err := s.Open(dgst)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, contextReader{ctx, b.Reader()}); err != nil {
+		return fmt.Errorf("verify blob %s: %w", dgst, err)
+	}
+	if got := sum(h); got != dgst {
+		return fmt.Errorf("blob %s is damaged: its bytes have the digest %s: %w", dgst, got, errdefs.ErrDataLoss)
+	}
+	return nil
+}
+
+// contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(p)
+}
 
 // Delete removes a blob, durably; errdefs.ErrNotFound where it is not there. Who has it open goes on
 // reading.
-func (s *Store) Delete(dgst digest.Digest) error { return errNotBuilt }
+func (s *Store) Delete(dgst digest.Digest) error {
+	path, err := s.path(dgst)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return missing(dgst, err)
+	}
+	return atomicfile.SyncDir(s.blobs())
+}
 
 // Walk calls fn for each blob, in no order, until it returns an error, which Walk returns.
-func (s *Store) Walk(ctx context.Context, fn func(Info) error) error { return errNotBuilt }
+func (s *Store) Walk(ctx context.Context, fn func(Info) error) error {
+	entries, err := os.ReadDir(s.blobs())
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		info, err := s.Info(digest.NewDigestFromEncoded(digest.SHA256, e.Name()))
+		if errdefs.IsNotFound(err) {
+			continue // deleted meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		if err := fn(info); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Writer writes a blob that nobody can name before Commit. It is for one goroutine.
-type Writer struct{}
+type Writer struct {
+	store   *Store
+	file    *os.File // nil after the end
+	hash    hash.Hash
+	size    int64
+	resumes digest.Digest // of a writer of Resume
+}
 
 // Write appends.
-func (w *Writer) Write(p []byte) (int, error) { return 0, errNotBuilt }
+func (w *Writer) Write(p []byte) (int, error) {
+	n, err := w.file.Write(p)
+	w.hash.Write(p[:n])
+	w.size += int64(n)
+	return n, err
+}
 
 // Size is the number of bytes that are there.
-func (w *Writer) Size() int64 { return 0 }
+func (w *Writer) Size() int64 { return w.size }
 
 // Truncate throws away what is there: the source could not go on at Size.
-func (w *Writer) Truncate() error { return errNotBuilt }
+func (w *Writer) Truncate() error {
+	if err := w.file.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := w.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	w.hash.Reset()
+	w.size = 0
+	return nil
+}
 
 // Digest is the sha256 of what is there.
-func (w *Writer) Digest() digest.Digest { return "" }
+func (w *Writer) Digest() digest.Digest { return sum(w.hash) }
+
+func sum(h hash.Hash) digest.Digest {
+	return digest.NewDigestFromEncoded(digest.SHA256, hex.EncodeToString(h.Sum(nil)))
+}
 
 // Commit makes the blob durable and then gives it its name. want may be "" (of a writer of Create):
 // then the blob has the digest that its bytes have. When the digest differs from want, the bytes are
 // thrown away and the error is of the kind errdefs.ErrFailedPrecondition. The writer is ended.
 func (w *Writer) Commit(ctx context.Context, want digest.Digest) (Info, error) {
-	return Info{}, errNotBuilt
+	got := w.Digest()
+	if want == "" {
+		want = w.resumes
+	}
+	if want != "" && want != got {
+		return Info{}, errors.Join(fmt.Errorf("the bytes have the digest %s, not %s: %w", got, want, errdefs.ErrFailedPrecondition), w.Abort())
+	}
+	if err := ctx.Err(); err != nil {
+		return Info{}, errors.Join(context.Cause(ctx), w.Abort())
+	}
+	path, err := w.store.path(got)
+	if err == nil {
+		err = w.file.Sync()
+	}
+	if err == nil {
+		err = os.Rename(w.file.Name(), path)
+	}
+	if err != nil {
+		return Info{}, errors.Join(fmt.Errorf("store blob %s: %w", got, err), w.Abort())
+	}
+	if err := atomicfile.SyncDir(w.store.blobs()); err != nil {
+		return Info{}, errors.Join(err, w.end())
+	}
+	return Info{got, w.size, time.Now()}, w.end()
 }
 
 // Suspend ends the writer and keeps what is there for a later Resume (of a writer of Create: as Abort).
 // After Commit or Abort it does nothing.
-func (w *Writer) Suspend() error { return errNotBuilt }
+func (w *Writer) Suspend() error {
+	if w.resumes == "" {
+		return w.Abort()
+	}
+	return w.end()
+}
 
 // Abort ends the writer and throws away what is there. After Commit or Suspend it does nothing.
-func (w *Writer) Abort() error { return errNotBuilt }
+func (w *Writer) Abort() error {
+	if w.file == nil {
+		return nil
+	}
+	return errors.Join(os.Remove(w.file.Name()), w.end())
+}
+
+func (w *Writer) end() error {
+	if w.file == nil {
+		return nil
+	}
+	err := w.file.Close()
+	w.file = nil
+	if w.resumes != "" {
+		w.store.mu.Lock()
+		defer w.store.mu.Unlock()
+		delete(w.store.resumed, w.resumes)
+	}
+	return err
+}
 
 // Blob is a blob open for reading.
 type Blob struct {
@@ -102,3 +354,4 @@ func (b *Blob) Size() int64 { return b.size }
 
 // Reader reads the whole blob from its beginning; several can be in use at once.
 func (b *Blob) Reader() *io.SectionReader { return io.NewSectionReader(b.ReaderAt, 0, b.size) }
+

@@ -211,7 +211,7 @@ func TestSameAsDocker(t *testing.T) {
 	add("requests", "images", "--format", "json")
 	add("requests", "images", "--format", `table {{.ID}}\t{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.Size}}`)
 	add("requests", "stop", "--time", "3", "web") // Docker's says on stdout that --time is old
-	add("output", "network", "rm", "mine") // Docker's asks whether it is an ingress network
+	add("output", "network", "rm", "mine")        // Docker's asks whether it is an ingress network
 	add("", "inspect", "-f", `{{range $p, $c := .NetworkSettings.Ports}}{{$p}} {{(index $c 0).HostPort}} {{end}}{{join .Config.Cmd "/"}}`, "web")
 	add("", "inspect", "-f", `{{if eq .State.ExitCode 0}}zero{{end}} {{.State.Pid}} {{index .Config.Labels "com.example.some-name"}} {{printf "%.3s" .ID}}`, "web")
 	add("", "commit", "-a", "me", "-m", "why", "-c", `CMD ["x"]`, "-c", "ENV A=b", "--pause=false", "web", "me:1")

@@ -70,8 +70,7 @@ func find(root *cobra.Command, path string) *cobra.Command {
 // command that is not here is refused by name, too.
 func TestEveryFlagOfDocker(t *testing.T) {
 	a, _, _ := testApp()
-	tree := newTree(a)
-	tree.buildAll(tree.root)
+	tree := fullTree(a)
 	known := 0
 	for _, f := range dockerFlags(t) {
 		c := find(tree.root, f.command)
@@ -115,8 +114,7 @@ func TestNoFlagThatDockerLacks(t *testing.T) {
 		docker[f.command+" "+f.name] = true
 	}
 	a, _, _ := testApp()
-	tree := newTree(a)
-	tree.buildAll(tree.root)
+	tree := fullTree(a)
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		path := strings.TrimSpace(strings.TrimPrefix(c.CommandPath(), "berth"))
@@ -141,8 +139,7 @@ func TestUnsupportedAreRefused(t *testing.T) {
 		"network create", "start", "container start", "volume create", "volume ls",
 	} {
 		a, _, _ := testApp()
-		tree := newTree(a)
-		tree.buildAll(tree.root)
+		tree := fullTree(a)
 		c := find(tree.root, command)
 		table := unsupported(shortName(c))
 		if len(table) == 0 {

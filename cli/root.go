@@ -115,7 +115,7 @@ func commands() []entry {
 	)
 }
 
-// tree is the cobra tree, with what is still to be set up.
+// tree is a cobra tree, with what is still to be set up.
 type tree struct {
 	app    *App
 	root   *cobra.Command
@@ -123,36 +123,44 @@ type tree struct {
 	common map[*cobra.Command]bool
 }
 
-// newTree makes the commands by name only.
-func newTree(a *App) *tree {
+// newTree makes the root and, by name only, the commands of entries below it.
+func newTree(a *App, entries []entry) *tree {
 	t := &tree{
-		app:    a,
-		root:   &cobra.Command{Use: "berth [OPTIONS] COMMAND", Short: "A container engine", SilenceErrors: true, SilenceUsage: true, TraverseChildren: true, DisableFlagsInUseLine: true, SuggestionsMinimumDistance: 1},
+		app: a,
+		root: &cobra.Command{
+			Use: "berth [OPTIONS] COMMAND", Short: "A container engine", SilenceErrors: true, SilenceUsage: true,
+			DisableFlagsInUseLine: true, SuggestionsMinimumDistance: 1,
+			Args: cobra.ArbitraryArgs, RunE: group,
+		},
 		setups: map[*cobra.Command]func(*App, *cobra.Command){},
 		common: map[*cobra.Command]bool{},
 	}
-	t.root.Version = a.Version
-	t.root.SetVersionTemplate("Berth version {{.Version}}\n")
 	t.root.SetOut(a.Out)
 	t.root.SetErr(a.Err)
 	t.root.SetFlagErrorFunc(flagError)
 	t.root.SetHelpFunc(t.help)
 	t.root.SetUsageFunc(func(c *cobra.Command) error { t.help(c, nil); return nil })
-	t.root.CompletionOptions.HiddenDefaultCmd = true
-	t.root.RunE = group
-	a.addGlobalFlags(t.root.Flags())
-	addUnsupported(t.root)
 	t.root.SetHelpCommand(&cobra.Command{
 		Use: "help [COMMAND]", Short: "Help about any command", Hidden: true, DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
 			found, rest, err := c.Root().Find(args)
-			if err != nil || len(rest) > 0 && found.HasSubCommands() {
+			if err != nil || len(rest) > 0 {
 				return notACommand(c.Root(), strings.Join(args, " "))
 			}
 			return found.Help()
 		},
 	})
-	t.add(t.root, commands())
+	t.add(t.root, entries)
+	return t
+}
+
+// fullTree has every command, set up.
+func fullTree(a *App) *tree {
+	t := newTree(a, commands())
+	t.root.CompletionOptions.HiddenDefaultCmd = true
+	a.addGlobalFlags(t.root.Flags())
+	addUnsupported(t.root)
+	t.buildAll(t.root)
 	return t
 }
 
@@ -160,7 +168,7 @@ func (t *tree) add(parent *cobra.Command, entries []entry) {
 	for _, e := range entries {
 		c := &cobra.Command{Use: e.name, Short: e.short, Aliases: e.aliases, DisableFlagsInUseLine: true, SuggestionsMinimumDistance: 1}
 		if len(e.sub) > 0 {
-			c.RunE = group
+			c.Args, c.RunE = cobra.ArbitraryArgs, group
 			addHelpFlag(c)
 			c.Use += " COMMAND"
 			t.add(c, e.sub)
@@ -206,21 +214,60 @@ func (t *tree) buildAll(c *cobra.Command) {
 	}
 }
 
-// execute finds the command, builds it and runs it.
+// execute runs a command line. The usual one names a command: then only that one is made, because
+// making all of them takes as long as everything else together.
 func (a *App) execute(ctx context.Context, args []string) error {
-	t := newTree(a)
-	t.root.SetArgs(args)
-	if len(args) > 0 && (args[0] == "help" || args[0] == "completion" || strings.HasPrefix(args[0], cobra.ShellCompRequestCmd)) {
-		t.buildAll(t.root)
-	} else if c, _, err := t.root.Traverse(args); err == nil {
-		if err := refuseUnsupported(t.root); err != nil {
-			return err
-		}
-		t.build(c)
-		a.global.hosts = nil // they are parsed once more
+	bare := &cobra.Command{Use: "berth [OPTIONS] COMMAND [ARG...]", DisableFlagsInUseLine: true}
+	global := bare.Flags()
+	a.addGlobalFlags(global)
+	addUnsupported(bare)
+	if err := global.Parse(args); err != nil {
+		return flagError(bare, err)
 	}
+	if err := refuseUnsupported(bare); err != nil {
+		return err
+	}
+	words := global.Args()
+	switch {
+	case global.Changed("version"):
+		a.printf("Berth version %s\n", a.Version)
+		return nil
+	case global.Changed("help"):
+		words = nil
+	}
+	t := a.treeFor(words)
+	t.root.SetArgs(append([]string{}, words...))
 	return t.root.ExecuteContext(ctx)
 }
+
+// treeFor makes the command that the words name; all of them where they name none.
+func (a *App) treeFor(words []string) *tree {
+	if len(words) == 0 {
+		return fullTree(a)
+	}
+	all := commands()
+	i := slices.IndexFunc(all, func(e entry) bool { return e.is(words[0]) })
+	if i < 0 {
+		return fullTree(a)
+	}
+	e := all[i]
+	if len(e.sub) > 0 {
+		if len(words) < 2 {
+			return fullTree(a)
+		}
+		j := slices.IndexFunc(e.sub, func(s entry) bool { return s.is(words[1]) })
+		if j < 0 {
+			return fullTree(a)
+		}
+		e.sub = e.sub[j : j+1]
+	}
+	t := newTree(a, []entry{e})
+	t.root.CompletionOptions.DisableDefaultCmd = true
+	t.buildAll(t.root)
+	return t
+}
+
+func (e entry) is(word string) bool { return e.name == word || slices.Contains(e.aliases, word) }
 
 func (a *App) addGlobalFlags(f *pflag.FlagSet) {
 	f.StringVar(&a.global.config, "config", "", "Location of client config files (default \"~/.docker\")")

@@ -33,10 +33,11 @@ type blobReader struct {
 	hash   hash.Hash
 	failed int   // attempts in a row that brought little
 	start  int64 // offset at which the present connection began
-	err    error // the end
+	err    error // the end; io.EOF only if whole
+	whole  bool  // read to the verified end
 }
 
-// blob opens a blob. Nothing is asked for until the first Read. Whoever opens closes.
+// blob opens a blob. Nothing is asked for until the first Read. Whoever opens it calls end.
 func (r *repository) blob(ctx context.Context, desc ocispec.Descriptor, m *meter) *blobReader {
 	return &blobReader{ctx: ctx, repo: r, desc: desc, meter: m, hash: desc.Digest.Algorithm().Hash()}
 }
@@ -58,7 +59,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 		if err != nil {
 			b.ended(err)
 		}
-		if n > 0 && b.err == nil || n > 0 && b.err == io.EOF {
+		if n > 0 && (b.err == nil || b.whole) {
 			return n, nil
 		}
 	}
@@ -67,22 +68,18 @@ func (b *blobReader) Read(p []byte) (int, error) {
 
 // failure is why the blob could not be read to its end, or nil.
 func (b *blobReader) failure() error {
-	if b.err == io.EOF {
+	if b.whole {
 		return nil
 	}
 	return b.err
 }
 
-// whole says whether the blob was read to its verified end.
-func (b *blobReader) whole() bool { return b.err == io.EOF }
-
-// Close ends the transfer.
-func (b *blobReader) Close() error {
+// end ends the transfer.
+func (b *blobReader) end() {
 	if b.err == nil {
-		b.err = errors.New("read after close")
+		b.err = errors.New("read after its end")
 	}
 	b.drop()
-	return nil
 }
 
 func (b *blobReader) drop() {
@@ -107,7 +104,7 @@ func (b *blobReader) ended(err error) {
 	b.drop()
 	switch {
 	case b.err != nil:
-	case b.offset == b.desc.Size && err == io.EOF:
+	case b.offset == b.desc.Size && errors.Is(err, io.EOF):
 		b.err = b.verified()
 	case b.ctx.Err() != nil:
 		b.err = context.Cause(b.ctx)
@@ -122,6 +119,7 @@ func (b *blobReader) verified() error {
 	}
 	b.meter.say(Verified, b.offset)
 	b.meter.say(Extracting, b.offset)
+	b.whole = true
 	return io.EOF
 }
 
@@ -131,7 +129,7 @@ func (b *blobReader) lost(err error) {
 		b.failed = 0
 	}
 	delay, worth := again(b.ctx, err, b.failed, true)
-	if ended := err == io.EOF && b.offset == b.start && b.offset > 0; ended || !worth {
+	if ended := errors.Is(err, io.EOF) && b.offset == b.start && b.offset > 0; ended || !worth {
 		b.err = b.gaveUp(err)
 		return
 	}
@@ -141,8 +139,9 @@ func (b *blobReader) lost(err error) {
 }
 
 func (b *blobReader) gaveUp(err error) error {
-	if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
-		return b.say(errdefs.ErrDataLoss, err, "it is truncated: %d of its %d bytes came, and no more at another try", b.offset, b.desc.Size)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		// The cause is left out: nobody may take this for the end.
+		return b.say(errdefs.ErrDataLoss, nil, "it is truncated: %d of its %d bytes came, and no more at another try", b.offset, b.desc.Size)
 	}
 	return b.say(errdefs.ErrUnavailable, err, "the connection was lost after %d of %d bytes, and can't be made again: %v", b.offset, b.desc.Size, err)
 }
@@ -254,6 +253,6 @@ func (r *repository) readSmall(ctx context.Context, desc ocispec.Descriptor) ([]
 		return nil, say(errdefs.ErrInvalidArgument, nil, "the config of %s has %d bytes, at most %d are read", r.name.Name(), desc.Size, manifest.MaxSize)
 	}
 	b := r.blob(ctx, desc, nil)
-	defer b.Close()
+	defer b.end()
 	return io.ReadAll(b)
 }

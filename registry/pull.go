@@ -122,7 +122,7 @@ func (p *pull) fetch(ctx context.Context, l Layer) error {
 	m := &meter{to: p.report, stage: Downloading, blob: l.Blob.Digest, total: l.Blob.Size, now: p.shared.now}
 	m.say(Downloading, 0)
 	blob := p.from.blob(ctx, l.Blob, m)
-	defer blob.Close()
+	defer blob.end()
 	err := p.to.PutLayer(ctx, l.Blob, l.DiffID, blob)
 	if broken := blob.failure(); broken != nil { // what the Target makes of a broken stream says less
 		return broken
@@ -130,7 +130,7 @@ func (p *pull) fetch(ctx context.Context, l Layer) error {
 	if err != nil {
 		return fmt.Errorf("layer %s of %s: %w", l.Blob.Digest, p.from.name.Name(), err)
 	}
-	if !blob.whole() {
+	if !blob.whole {
 		return say(errdefs.ErrInternal, nil, "layer %s of %s: it was stored before all of it had been read", l.Blob.Digest, p.from.name.Name())
 	}
 	p.say(l, Done, l.Blob.Size)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -250,7 +251,10 @@ func TestPullRefusals(t *testing.T) {
 			}
 		}, kind: errdefs.IsResourceExhausted, says: "toomanyrequests: You have reached your pull rate limit. (it may be asked again in 6h0m0s)"},
 		{name: "out of order", publish: func(f *fake) {
-			f.before = func(w http.ResponseWriter, r *http.Request) bool { w.WriteHeader(503); return true }
+			f.before = func(w http.ResponseWriter, r *http.Request) bool {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return true
+			}
 		}, kind: errdefs.IsUnavailable, says: "503 Service Unavailable"},
 		{name: "denied", publish: func(f *fake) {
 			f.before = func(w http.ResponseWriter, r *http.Request) bool {
@@ -279,7 +283,7 @@ func TestPullRefusals(t *testing.T) {
 			}
 			dst := newMemory(t)
 			_, err := newClient(t, Options{}).Pull(t.Context(), named(t, host+ref), PullOptions{Platform: tt.platform}, dst)
-			if err == nil || tt.kind != nil && !tt.kind(err) {
+			if err == nil || tt.kind != nil && !tt.kind(err) || errors.Is(err, io.EOF) {
 				t.Fatalf("error %v (%T)", err, err)
 			}
 			says := strings.ReplaceAll(tt.says, "HOST", host)

@@ -187,16 +187,15 @@ func (p *push) open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser
 }
 
 func (p *push) hasManifest(ctx context.Context, dgst digest.Digest) (bool, error) {
-	resp, err := p.ask(ctx, http.MethodHead, "manifests/"+dgst.String(), acceptManifests())
-	return exists(resp, err)
+	return p.has(ctx, "manifests/"+dgst.String(), acceptManifests())
 }
 
 func (p *push) hasBlob(ctx context.Context, dgst digest.Digest) (bool, error) {
-	resp, err := p.ask(ctx, http.MethodHead, "blobs/"+dgst.String(), nil)
-	return exists(resp, err)
+	return p.has(ctx, "blobs/"+dgst.String(), nil)
 }
 
-func exists(resp *http.Response, err error) (bool, error) {
+func (p *push) has(ctx context.Context, what string, header http.Header) (bool, error) {
+	resp, err := p.ask(ctx, http.MethodHead, what, header)
 	if err == nil {
 		discard(resp)
 		return true, nil
@@ -272,34 +271,37 @@ func (p *push) mount(ctx context.Context, desc ocispec.Descriptor) (session *url
 		tried++
 		path := reference.Path(other)
 		query := url.Values{"mount": {desc.Digest.String()}, "from": {path}}
-		resp, err := p.begin(ctx, "?"+query.Encode(), repositoryScope(path, "pull"))
+		begun, shared, err := p.begin(ctx, "?"+query.Encode(), repositoryScope(path, "pull"))
 		switch {
 		case err != nil && (refused(err) || statusOf(err)/100 == 4):
 			continue // not allowed there, or no such thing as sharing
 		case err != nil:
 			return nil, "", err
-		case resp.StatusCode == http.StatusCreated:
+		case shared:
 			return nil, path, nil
 		}
-		if session, err = location(resp); err != nil {
-			return nil, "", err
-		}
+		session = begun.at
 	}
 	return session, "", nil
 }
 
-// begin starts an upload (or asks for a mount, by query). Its answer's body is closed.
-func (p *push) begin(ctx context.Context, query string, scopes ...string) (*http.Response, error) {
+// begin starts an upload, or by its query asks for a mount; shared says that this was granted, and
+// nothing is to be uploaded.
+func (p *push) begin(ctx context.Context, query string, scopes ...string) (session uploadSession, shared bool, err error) {
 	u, err := p.c.url(ctx, p.at, p.path+"/blobs/uploads/"+query)
 	if err != nil {
-		return nil, err
+		return session, false, err
 	}
 	resp, err := p.c.do(ctx, p.at, request{method: http.MethodPost, url: u, scopes: append(scopes, p.scopes...)})
 	if err != nil {
-		return nil, err
+		return session, false, err
 	}
 	discard(resp)
-	return resp, nil
+	if query != "" && resp.StatusCode == http.StatusCreated {
+		return session, true, nil
+	}
+	session, err = sessionOf(resp)
+	return session, false, err
 }
 
 // uploads are the blobs of a Push, so that what several manifests name is stored once.

@@ -112,7 +112,7 @@ func TestPushManners(t *testing.T) {
 				if r.Method == http.MethodPut && n < 2 {
 					n++
 					_, _ = io.Copy(io.Discard, r.Body)
-					w.WriteHeader(503)
+					w.WriteHeader(http.StatusServiceUnavailable)
 					return true
 				}
 				return false
@@ -266,7 +266,7 @@ func TestPushRefusals(t *testing.T) {
 					return false
 				}
 				w.Header().Set("Docker-Content-Digest", "sha256:"+strings.Repeat("0", 64))
-				w.WriteHeader(201)
+				w.WriteHeader(http.StatusCreated)
 				return true
 			}
 		}, kind: errdefs.IsDataLoss, says: "the registry stored the manifest"},
@@ -275,7 +275,7 @@ func TestPushRefusals(t *testing.T) {
 				if r.Method != http.MethodPost {
 					return false
 				}
-				w.WriteHeader(202)
+				w.WriteHeader(http.StatusAccepted)
 				return true
 			}
 		}, kind: errdefs.IsUnavailable, says: "gives no address to upload to"},
@@ -284,7 +284,7 @@ func TestPushRefusals(t *testing.T) {
 				if r.Method != http.MethodPut {
 					return false
 				}
-				w.WriteHeader(507)
+				w.WriteHeader(http.StatusInsufficientStorage)
 				return true
 			}
 		}, kind: errdefs.IsUnavailable, says: "507 Insufficient Storage"},
@@ -362,7 +362,7 @@ func TestUploadAtAnotherHost(t *testing.T) {
 		f.uploads[id] = &[]byte{}
 		f.mu.Unlock()
 		w.Header().Set("Location", "https://up.r.example.com/v2/i/blobs/uploads/"+id+"?a=b")
-		w.WriteHeader(202)
+		w.WriteHeader(http.StatusAccepted)
 		return true
 	}
 	src := newMemory(t)

@@ -214,7 +214,7 @@ func (b *guardedBody) Read(p []byte) (int, error) {
 	b.guard.timer.Reset(b.guard.stall)
 	n, err := b.ReadCloser.Read(p)
 	b.guard.timer.Stop()
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = b.guard.explain(err)
 	}
 	return n, err

@@ -65,13 +65,11 @@ type sendFunc func(ctx context.Context, desc ocispec.Descriptor, session uploadS
 func (p *push) tryUpload(ctx context.Context, desc ocispec.Descriptor, at *url.URL, send sendFunc) error {
 	session := uploadSession{at: at}
 	if at == nil {
-		resp, err := p.begin(ctx, "")
+		begun, _, err := p.begin(ctx, "")
 		if err != nil {
 			return err
 		}
-		if session, err = sessionOf(resp); err != nil {
-			return err
-		}
+		session = begun
 	}
 	return send(ctx, desc, session)
 }
@@ -155,7 +153,7 @@ func (p *push) chunks(ctx context.Context, desc ocispec.Descriptor, session uplo
 		return err
 	}
 	from := &sending{from: r, desc: desc, hash: desc.Digest.Algorithm().Hash(), meter: p.meter(desc)}
-	defer from.Close()
+	defer r.Close()
 	for from.offset < desc.Size {
 		if session, err = p.patch(ctx, from, session); err != nil {
 			return err

@@ -52,9 +52,9 @@ func (c *contents) read(ctx context.Context, r io.Reader, opts ReadOptions, dst 
 		}
 		h, err := entries.Next()
 		switch {
-		case err == io.EOF && n == 0:
+		case errors.Is(err, io.EOF) && n == 0:
 			return invalid("it is empty")
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return explainTar(err, n)
@@ -183,7 +183,7 @@ func (c *contents) file(ctx context.Context, name string, size int64, r io.Reade
 	}
 	buffered := bufio.NewReaderSize(checked, 64<<10)
 	start, err := buffered.Peek(blockSize)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	kind := sniff(start)
@@ -294,7 +294,7 @@ func (c *checking) Read(p []byte) (int, error) {
 	if err == io.EOF && c.digester != nil && c.digester.Digest() != c.want {
 		err = damaged("%q has the digest %s: it is damaged", c.name, c.digester.Digest())
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		c.err = err
 	}
 	return n, err

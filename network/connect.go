@@ -175,7 +175,7 @@ func (c *Controller) Disconnect(ctx context.Context, containerID string, ns *os.
 	if err := c.dropEndpoint(a, ep.ID); err != nil {
 		return err
 	}
-	c.namesChanged(append(slices.Clone(a.Endpoints), ep))
+	c.namesChanged([]Endpoint{ep}, containerID)
 	return c.fw.publish(a.mappings())
 }
 

@@ -183,8 +183,7 @@ func (g *guests) unknown() error {
 				return err
 			}
 			if !named {
-				where := strings.Replace(chainName(c), " of table", "", 1)
-				return fmt.Errorf("%s drops what is forwarded, which a rule of ours can't overrule; let containers through, with `nft insert rule %s iifname %q accept` and the same for oifname: %w", chainName(c), where, wildcard(name), errdefs.ErrFailedPrecondition)
+				return fmt.Errorf("%s drops what is forwarded, which a rule of ours can't overrule; let containers through, with `nft insert rule %s %s %s iifname %q accept` and the same for oifname: %w", chainName(c), familyName(c.Table), c.Table.Name, c.Name, wildcard(name), errdefs.ErrFailedPrecondition)
 			}
 		}
 	}
@@ -242,8 +241,11 @@ func matchesName(data []byte, name string) bool {
 }
 
 func chainName(c *nftables.Chain) string {
-	family := map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet"}
-	return fmt.Sprintf("chain %s of table %s %s", c.Name, family[c.Table.Family], c.Table.Name)
+	return fmt.Sprintf("chain %s of table %s %s", c.Name, familyName(c.Table), c.Table.Name)
+}
+
+func familyName(t *nftables.Table) string {
+	return map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet"}[t.Family]
 }
 
 const firewalldTable = "firewalld"

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -52,7 +53,7 @@ type machine struct {
 	host    *os.File
 	outside *os.File
 	opts    Options
-	before  string
+	before  string // what unchanged compares with
 }
 
 // Addresses of the wire between host and outside.
@@ -99,7 +100,9 @@ func newMachine(t testing.TB) *machine {
 		t.Fatal("the wire to the outside does not come up")
 	}
 	m.before = m.snapshot()
+	atFirst := m.before
 	t.Cleanup(func() {
+		m.before = atFirst
 		m.unchanged()
 		index, err := r.index("wire0")
 		must(t, err)
@@ -126,6 +129,13 @@ func configureWire(r *rtnl, addrs ...netip.Addr) error {
 		}
 	}
 	return nil
+}
+
+// at returns the same machine for a test within the test.
+func (m *machine) at(t testing.TB) *machine {
+	sub := *m
+	sub.t = t
+	return &sub
 }
 
 type testWriter struct{ t testing.TB }
@@ -188,8 +198,10 @@ func (m *machine) snapshot() string {
 			return nil
 		}))
 	}
-	return b.String()
+	return counters.ReplaceAllString(b.String(), "counter")
 }
+
+var counters = regexp.MustCompile(`counter packets \d+ bytes \d+`)
 
 // volatileSysctl reports whether a value changes of itself.
 func volatileSysctl(path string) bool {
@@ -223,6 +235,9 @@ func difference(a, b string) string {
 		if !slices.Contains(as, l) {
 			out = append(out, "+"+l)
 		}
+	}
+	if most := 20; len(out) > most {
+		out = append(out[:most], "…")
 	}
 	return strings.Join(out, "\n")
 }
@@ -359,8 +374,32 @@ func (m *machine) blocked(ns *os.File, proto, addr string) {
 const helperEnv = "BERTH_NETWORK_TEST_HELPER"
 
 func helper(role string) int {
-	fmt.Fprintln(os.Stderr, "no such helper:", role)
-	return 2
+	args := strings.Fields(role)
+	var err error
+	switch args[0] {
+	case "churn":
+		err = churn(args[1], args[2])
+	case "hold":
+		err = hold(args[1], args[2])
+	default:
+		err = errors.New("no such helper: " + role)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// exchange sends a packet and returns the answer, "" if none comes soon.
+func exchange(c net.Conn) string {
+	if _, err := io.WriteString(c, "?"); err != nil {
+		return "" // the port was closed a moment ago
+	}
+	buf := make([]byte, 100)
+	_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	n, _ := c.Read(buf)
+	return string(buf[:n])
 }
 
 func containsLine(out string, parts ...string) bool {

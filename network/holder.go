@@ -61,12 +61,17 @@ func parseSocket(line string) (socket, bool) {
 	return socket{netip.AddrPortFrom(addr.Unmap(), uint16(n)), fields[3] == tcpListen || fields[3] == closed, fields[9]}, true
 }
 
-// blocks reports whether s may be what keeps p from being bound. A socket of [::] may have IPv4's
-// port too; the table doesn't say.
+// blocks reports whether s may be what keeps p, which is for one family only, from being bound. A
+// socket of [::] may have IPv4's port too; the table doesn't say.
 func (s socket) blocks(p Port) bool {
 	addr := s.local.Addr()
-	return s.idle && s.local.Port() == p.HostPort &&
-		(addr == p.HostIP || addr.IsUnspecified() || p.HostIP.IsUnspecified() && (addr.Is4() == p.HostIP.Is4()))
+	if !s.idle || s.local.Port() != p.HostPort {
+		return false
+	}
+	if addr.Is4() != p.HostIP.Is4() {
+		return p.HostIP.Is4() && addr.IsUnspecified()
+	}
+	return addr == p.HostIP || addr.IsUnspecified() || p.HostIP.IsUnspecified()
 }
 
 // processWith finds the process with the lowest number that has one of the sockets open.

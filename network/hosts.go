@@ -109,10 +109,9 @@ func (n *notices) close() {
 	n.done.Wait()
 }
 
-// namesChanged notes that names in the networks of eps are others now. It needs nothing held but,
-// perhaps, an attachment's op.
-func (c *Controller) namesChanged(eps []Endpoint) {
-	var ids []string
+// namesChanged notes that names in the networks of eps are others now, and what the containers ids
+// find. It needs nothing held but, perhaps, an attachment's op.
+func (c *Controller) namesChanged(eps []Endpoint, ids ...string) {
 	c.mu.Lock()
 	for id, a := range c.attached {
 		shared := slices.ContainsFunc(a.Endpoints, func(there Endpoint) bool {

@@ -14,14 +14,14 @@ import (
 
 // takeOver brings what the controller knows and what is on the host to the live containers.
 func (c *Controller) takeOver(ctx context.Context, live []Live) error {
-	if err := c.loadAttached(live); err != nil {
+	links, err := c.host.links()
+	if err != nil {
+		return err
+	}
+	if err := c.loadAttached(live, links); err != nil {
 		return err
 	}
 	if err := c.forward.load(); err != nil {
-		return err
-	}
-	links, err := c.host.links()
-	if err != nil {
 		return err
 	}
 	c.adoptBridges(links)
@@ -32,7 +32,7 @@ func (c *Controller) takeOver(ctx context.Context, live []Live) error {
 }
 
 // loadAttached reads the records of what was attached, enters the live, and removes the others.
-func (c *Controller) loadAttached(live []Live) error {
+func (c *Controller) loadAttached(live []Live, links []netlink.Link) error {
 	lives := map[string]Live{}
 	for _, l := range live {
 		lives[l.ContainerID] = l
@@ -57,6 +57,13 @@ func (c *Controller) loadAttached(live []Live) error {
 		}
 		if err := os.Remove(path); err != nil {
 			return err
+		}
+	}
+	for _, l := range live {
+		if c.attached[l.ContainerID] == nil && l.NS != nil {
+			if err := c.adopt(l, links); err != nil {
+				c.log.Error("a running container's network could not be found", "container", l.ContainerID, "error", err)
+			}
 		}
 	}
 	return nil
@@ -135,15 +142,10 @@ func (c *Controller) loadFirewall() error {
 // sweepLinks deletes the engine's links of which nobody knows: ends of dead containers' interfaces
 // that the kernel is still about to delete, and bridges of networks that are gone.
 func (c *Controller) sweepLinks(links []netlink.Link) error {
-	known := map[string]bool{}
 	c.mu.Lock()
+	known := c.knownVeths()
 	for _, l := range c.networks {
 		known[l.record.Bridge] = true
-	}
-	for _, a := range c.attached {
-		for _, ep := range a.Endpoints {
-			known[ep.HostVeth] = true
-		}
 	}
 	c.mu.Unlock()
 	inUse := map[int]bool{} // bridges that a live container is in, also where the network's record is lost
@@ -163,6 +165,17 @@ func (c *Controller) sweepLinks(links []netlink.Link) error {
 		return fmt.Errorf("delete what is left of old networks: %w", err)
 	}
 	return nil
+}
+
+// knownVeths returns the host's ends of attached containers' interfaces, by name. It needs mu.
+func (c *Controller) knownVeths() map[string]bool {
+	known := map[string]bool{}
+	for _, a := range c.attached {
+		for _, ep := range a.Endpoints {
+			known[ep.HostVeth] = true
+		}
+	}
+	return known
 }
 
 // giveBack removes from the host all that no attached container needs.

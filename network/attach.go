@@ -37,7 +37,7 @@ type EndpointRequest struct {
 
 // PortBinding asks for a port of the container to be published.
 type PortBinding struct {
-	HostIP        netip.Addr // zero or 0.0.0.0: see Options.DefaultHostIP
+	HostIP        netip.Addr // zero: the network's (OptionHostIP), else Options.DefaultHostIP
 	HostPort      uint16     // 0: a free one is chosen
 	HostPortEnd   uint16     // 0, or the last of a range from which one is chosen
 	ContainerPort uint16

@@ -73,9 +73,7 @@ func Open(ctx context.Context, opts Options) (_ *Controller, err error) {
 	if c.host, err = openHost(); err != nil {
 		return nil, err
 	}
-	if c.fw, err = openFirewall(c.names); err != nil {
-		return nil, errors.Join(err, c.host.close())
-	}
+	c.fw = newFirewall(c.names)
 	if err := c.loadNetworks(); err != nil {
 		return nil, errors.Join(err, c.fw.close(), c.host.close())
 	}
@@ -109,7 +107,10 @@ func (c *Controller) Recover(ctx context.Context, live []Live) error {
 	c.phase = recovered
 	c.mu.Unlock()
 	c.ready.start()
-	return c.watch.start(c)
+	if err := c.watch.start(c); err != nil {
+		c.log.Warn("rules that others flush can't be written again", "error", err)
+	}
+	return nil
 }
 
 // Close gives the sandboxes that were made ahead back, and everything on the host that no attached

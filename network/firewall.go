@@ -31,24 +31,37 @@ type mappingKey struct {
 
 func (m mapping) key() mappingKey { return mappingKey{m.Host.String(), m.Proto} }
 
-func openFirewall(n names) (*firewall, error) {
-	f := &firewall{names: n, bridges: map[string]bridgeRules{}, mappings: map[mappingKey]mapping{}}
-	return f, f.dial()
+func newFirewall(n names) *firewall {
+	return &firewall{names: n, bridges: map[string]bridgeRules{}, mappings: map[mappingKey]mapping{}}
 }
 
-// dial opens a lasting socket: opening one takes longer than adding an element.
-func (f *firewall) dial() (err error) {
-	f.conn, err = nftables.New(nftables.AsLasting())
-	if err != nil {
-		return fmt.Errorf("open a netlink socket for nftables: %w", err)
+// dial opens the socket, unless it is open. It lasts: opening one takes longer than adding an
+// element. It needs mu.
+func (f *firewall) dial() error {
+	if f.conn != nil {
+		return nil
 	}
+	conn, err := nftables.New(nftables.AsLasting())
+	if err != nil {
+		return fmt.Errorf("nftables can't be reached (is nf_tables in this kernel, or its module loaded?): %w", err)
+	}
+	f.conn = conn
 	return nil
 }
 
 func (f *firewall) close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.conn.CloseLasting()
+	return f.hangUp()
+}
+
+func (f *firewall) hangUp() error {
+	if f.conn == nil {
+		return nil
+	}
+	err := f.conn.CloseLasting()
+	f.conn = nil
+	return err
 }
 
 // addBridge makes the rules of a network, here and where other firewalls need them. After an error
@@ -75,12 +88,15 @@ func (f *firewall) removeBridge(name string) error {
 
 // publish adds mappings that are not there yet.
 func (f *firewall) publish(ms []mapping) error {
+	if len(ms) == 0 {
+		return nil
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, m := range ms {
 		f.mappings[m.key()] = m
 	}
-	err := f.change(ms, f.conn.SetAddElements)
+	err := f.change(ms, (*nftables.Conn).SetAddElements)
 	if errors.Is(err, unix.ENOENT) { // somebody flushed the ruleset
 		err = f.rebuild()
 	}
@@ -104,7 +120,10 @@ func (f *firewall) unpublish(ms []mapping) error {
 			delete(f.mappings, m.key())
 		}
 	}
-	err := f.change(there, f.conn.SetDeleteElements)
+	if len(there) == 0 {
+		return nil
+	}
+	err := f.change(there, (*nftables.Conn).SetDeleteElements)
 	if errors.Is(err, unix.ENOENT) {
 		err = f.rebuild()
 	}
@@ -115,7 +134,10 @@ func (f *firewall) unpublish(ms []mapping) error {
 }
 
 // change sends one batch that adds or deletes the elements of ms. It needs mu.
-func (f *firewall) change(ms []mapping, do func(*nftables.Set, []nftables.SetElement) error) error {
+func (f *firewall) change(ms []mapping, do func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error) error {
+	if err := f.dial(); err != nil {
+		return err
+	}
 	elements := map[string][]nftables.SetElement{}
 	for _, m := range ms {
 		name, e := m.element()
@@ -123,8 +145,8 @@ func (f *firewall) change(ms []mapping, do func(*nftables.Set, []nftables.SetEle
 	}
 	for _, s := range f.names.portMaps() {
 		if e := elements[s.Name]; len(e) > 0 {
-			if err := do(s, e); err != nil {
-				return err
+			if err := do(f.conn, s, e); err != nil {
+				return errors.Join(err, f.hangUp())
 			}
 		}
 	}
@@ -214,13 +236,16 @@ func (f *firewall) heal() (flushed bool, err error) {
 
 // rebuild replaces the table by what it should be. It needs mu.
 func (f *firewall) rebuild() error {
+	if err := f.dial(); err != nil {
+		return err
+	}
 	if len(f.bridges) == 0 {
 		f.conn.AddTable(f.names.nftTable()) // so that deleting it doesn't fail
 		f.conn.DelTable(f.names.nftTable())
 	} else {
 		bridges := slices.SortedFunc(maps.Values(f.bridges), func(a, b bridgeRules) int { return cmp.Compare(a.Interface, b.Interface) })
 		if err := f.names.ruleset(f.conn, bridges, slices.Collect(maps.Values(f.mappings)), f.before); err != nil {
-			return errors.Join(err, f.redial())
+			return errors.Join(err, f.hangUp())
 		}
 	}
 	if err := f.flush(); err != nil {

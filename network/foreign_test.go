@@ -1,11 +1,15 @@
 package network
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/berth-engine/berth/internal/testroot"
 )
 
 func needs(t *testing.T, program string) {
@@ -119,4 +123,60 @@ func TestUnknownFirewall(t *testing.T) {
 	s := m.attach(c, Request{ContainerID: "c"})
 	m.serve(m.outside, TCP, ":90", "world")
 	m.reaches(s.NS, TCP, outsideAddr.String()+":90", "world to "+hostAddr.String())
+}
+
+// TestFirewalld runs the real one, on a bus of its own: the bridge is in its zone trusted while it is
+// there.
+func TestFirewalld(t *testing.T) {
+	for _, program := range []string{"firewalld", "firewall-cmd", "dbus-daemon"} {
+		needs(t, program)
+	}
+	m := newMachine(t)
+	startFirewalld(t)
+	interfaces := func() string { return run(t, "firewall-cmd", "--zone=trusted", "--list-interfaces") }
+	c := m.open()
+	web := m.publishing(c)
+	if got := strings.TrimSpace(interfaces()); got != c.names.bridge {
+		t.Errorf("zone trusted has %q, want %s", got, c.names.bridge)
+	}
+	m.serve(m.outside, TCP, ":90", "world")
+	m.reaches(web.NS, TCP, outsideAddr.String()+":90", "world to "+hostAddr.String())
+	m.reaches(m.outside, TCP, hostAddr.String()+":8080", "web to "+outsideAddr.String())
+	m.blocked(m.outside, TCP, web.Endpoints[0].IPv4.Addr().String()+":80")
+	run(t, "firewall-cmd", "--reload")
+	if !poll(func() bool { return strings.TrimSpace(interfaces()) == c.names.bridge }) {
+		t.Errorf("after a reload, zone trusted has %q", interfaces())
+	}
+	m.reaches(m.outside, TCP, hostAddr.String()+":8080", "web to "+outsideAddr.String())
+	must(t, web.Close())
+	must(t, c.Detach(t.Context(), "web"))
+	must(t, c.Close(t.Context()))
+	if got := strings.TrimSpace(interfaces()); got != "" {
+		t.Errorf("left in zone trusted: %q", got)
+	}
+}
+
+func startFirewalld(t *testing.T) {
+	t.Helper()
+	dir := testroot.Dir(t)
+	config := `<busconfig><type>system</type><listen>unix:path=` + dir + `/bus</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`
+	must(t, os.WriteFile(filepath.Join(dir, "bus.conf"), []byte(config), 0o600))
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+dir+"/bus")
+	for _, cmd := range []*exec.Cmd{
+		exec.Command("dbus-daemon", "--config-file="+dir+"/bus.conf", "--nofork", "--nopidfile"),
+		exec.Command("firewalld", "--nofork", "--nopid", "--log-file", dir+"/log"),
+	} {
+		must(t, cmd.Start())
+		t.Cleanup(func() {
+			must(t, cmd.Process.Signal(os.Interrupt))
+			_ = cmd.Wait()
+		})
+		if cmd.Args[0] == "dbus-daemon" && !poll(func() bool { _, err := os.Stat(dir + "/bus"); return err == nil }) {
+			t.Skip("no bus can be started here")
+		}
+	}
+	if !poll(func() bool { return exec.Command("firewall-cmd", "--state").Run() == nil }) {
+		t.Skip("firewalld can't be started here")
+	}
 }

@@ -1,8 +1,11 @@
 package network
 
 import (
+	"io"
+	"net"
 	"net/netip"
 	"testing"
+	"time"
 )
 
 // TestIsolation: networks don't reach each other, nor is anything in them reached from outside; they
@@ -162,4 +165,46 @@ func TestPublishAfterFlush(t *testing.T) {
 	run(t, "nft", "flush", "ruleset")
 	must(t, c.Detach(t.Context(), "late"))
 	m.reaches(m.outside, TCP, hostAddr.String()+":8080", "web to "+outsideAddr.String())
+}
+
+// TestForgedSender: what a container sends with an address that is not its network's goes nowhere.
+func TestForgedSender(t *testing.T) {
+	m := newMachine(t)
+	c := m.open()
+	s := m.attach(c, Request{ContainerID: "c"})
+	var world net.PacketConn
+	must(t, m.in(m.outside, func() (err error) {
+		world, err = net.ListenPacket(UDP, outsideAddr.String()+":90")
+		return err
+	}))
+	defer world.Close()
+	runIn(t, s.NS, "ip", "address", "add", "198.51.100.7/32", "dev", "eth0")
+	send := func(from netip.Addr, what string) {
+		must(t, m.in(s.NS, func() error {
+			conn, err := net.DialUDP(UDP, net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), net.UDPAddrFromAddrPort(netip.AddrPortFrom(outsideAddr, 90)))
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			_, err = io.WriteString(conn, what)
+			return err
+		}))
+	}
+	own := s.Endpoints[0].IPv4.Addr()
+	send(own, "begin") // neighbours are known from here on
+	buf := make([]byte, 10)
+	must(t, world.SetReadDeadline(time.Now().Add(deadline)))
+	for {
+		n, from, err := world.ReadFrom(buf)
+		must(t, err)
+		switch string(buf[:n]) {
+		case "begin":
+			send(netip.MustParseAddr("198.51.100.7"), "forged")
+			send(own, "end")
+		case "forged":
+			t.Errorf("a packet with a forged sender came as from %s", from)
+		case "end":
+			return
+		}
+	}
 }

@@ -143,6 +143,7 @@ func (c *Controller) configureBridge(n Network, index int) error {
 	conf4, conf6 := "net/ipv4/conf/"+n.Bridge+"/", "net/ipv6/conf/"+n.Bridge+"/"
 	settings := []sysctl{
 		{conf4 + "route_localnet", "1"}, // published ports on 127.0.0.1; chain guard is its counterpart
+		{conf4 + "rp_filter", "1"},      // containers send with addresses that are routed to them, not with others'
 		{conf6 + "accept_ra", "0"},
 		{conf6 + "disable_ipv6", map[bool]string{true: "0", false: "1"}[n.IPv6]},
 	}

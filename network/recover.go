@@ -136,7 +136,12 @@ func (c *Controller) loadFirewall() error {
 	c.mu.Unlock()
 	c.forward.mu.Lock()
 	defer c.forward.mu.Unlock()
-	return c.fw.load(bridges, ms, c.forward.record)
+	err := c.fw.load(bridges, ms, c.forward.record)
+	if err != nil && len(bridges) == 0 {
+		c.log.Warn("the firewall can't be used; containers can have the host's network, or none", "error", err)
+		return nil
+	}
+	return err
 }
 
 // sweepLinks deletes the engine's links of which nobody knows: ends of dead containers' interfaces

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/docker/cli/cli/config/types"
 	"github.com/spf13/cobra"
@@ -168,7 +170,9 @@ func (a *App) askPassword() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dieTidily(func() { _ = term.Restore(fd, state) })
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	restoreAndDie(signals, func() { _ = term.Restore(fd, state) })
 	fmt.Fprint(a.Err, "Password: ")
 	b, err := term.ReadPassword(fd)
 	fmt.Fprintln(a.Err)

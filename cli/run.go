@@ -301,9 +301,11 @@ func (r *runner) onStarted(ctx context.Context, w *frame.Writer, detached chan s
 		return nil
 	}
 	if r.request.Tty && r.request.AttachStdin {
-		if err := r.makeRaw(); err != nil {
+		restore, err := r.app.rawTerminal()
+		if err != nil {
 			return err
 		}
+		r.restore = restore
 	}
 	if r.request.Tty {
 		if f := r.app.outFile(); terminal.Is(f) {
@@ -327,16 +329,6 @@ func (r *runner) onStarted(ctx context.Context, w *frame.Writer, detached chan s
 	if r.request.AttachStdin {
 		go r.sendInput(w, detached, conn)
 	}
-	return nil
-}
-
-func (r *runner) makeRaw() error {
-	restore, err := terminal.Raw(r.app.In)
-	if err != nil {
-		return fmt.Errorf("the terminal could not be made raw: %w", err)
-	}
-	r.restore = restore
-	dieTidily(restore)
 	return nil
 }
 
@@ -373,10 +365,21 @@ func forwardSignals(send func(syscall.Signal)) {
 	}()
 }
 
-// dieTidily puts the terminal back before a signal ends this program.
-func dieTidily(restore func()) {
+// rawTerminal makes stdin's terminal raw. restore puts it back; so does a signal that ends this program.
+func (a *App) rawTerminal() (restore func(), err error) {
 	signals := make(chan os.Signal, 1)
+	// Before the terminal is raw: no moment is left in which a signal could leave it so.
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	restore, err = terminal.Raw(a.In)
+	if err != nil {
+		signal.Stop(signals)
+		return nil, fmt.Errorf("the terminal could not be made raw: %w", err)
+	}
+	restoreAndDie(signals, restore)
+	return restore, nil
+}
+
+func restoreAndDie(signals <-chan os.Signal, restore func()) {
 	go func() {
 		s := <-signals
 		restore()

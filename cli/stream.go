@@ -50,12 +50,11 @@ type exchange struct {
 // exchange copies both ways until the output ends. ErrDetach is returned when the keys were pressed.
 func (a *App) exchange(conn *client.Stream, x exchange) error {
 	if x.tty && x.in != nil {
-		restore, err := terminal.Raw(a.In)
+		restore, err := a.rawTerminal()
 		if err != nil {
-			return fmt.Errorf("the terminal could not be made raw: %w", err)
+			return err
 		}
 		defer restore()
-		dieTidily(restore)
 	}
 	detached := make(chan struct{})
 	if x.in != nil {

@@ -170,6 +170,9 @@ func lastName(p string) string {
 // localTarget says where an archive is unpacked and what its first component becomes, by the rules of
 // `docker cp`: into a directory that is there, under a new name otherwise.
 func localTarget(dest string, sourceIsDir bool, name string) (dir, as string, err error) {
+	if dest, err = linkEnd(dest); err != nil {
+		return "", "", err
+	}
 	wantsDir := strings.HasSuffix(dest, "/") || dest == "." || strings.HasSuffix(dest, "/.")
 	info, err := os.Stat(dest)
 	switch {
@@ -188,6 +191,25 @@ func localTarget(dest string, sourceIsDir bool, name string) (dir, as string, er
 		return "", "", err
 	}
 	return filepath.Dir(dest), filepath.Base(dest), nil
+}
+
+// linkEnd follows a link at the end of a path, also to where nothing is yet.
+func linkEnd(p string) (string, error) {
+	const most = 40 // path_resolution(7): the kernel's own limit
+	for range most {
+		if strings.HasSuffix(p, "/") {
+			return p, nil // the kernel follows
+		}
+		target, err := os.Readlink(p)
+		if err != nil {
+			return p, nil // no link, or nothing
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(p), target)
+		}
+		p = target
+	}
+	return "", fmt.Errorf("%s: too many links", p)
 }
 
 func (a *App) copyTo(ctx context.Context, engine *client.Client, o cpOptions, source, container, dest string) error {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"syscall"
 
@@ -27,7 +26,10 @@ func Write(w io.Writer, source, name string) error {
 		if err != nil {
 			return err
 		}
-		return t.entry(p, path.Join(name, filepath.ToSlash(rel)))
+		if rel != "." {
+			return t.entry(p, name+"/"+rel) // "./x" too, as others write it
+		}
+		return t.entry(p, name)
 	})
 	if err != nil {
 		return err

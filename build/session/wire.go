@@ -78,3 +78,11 @@ type Credential struct {
 	IdentityToken string `json:",omitempty"`
 	RegistryToken string `json:",omitempty"`
 }
+
+// Flags of a piece in a FilesFrame. A piece is: uvarint index, flags byte, with PieceFirst an encoded
+// stat (AppendStat), uvarint length, bytes.
+const (
+	PieceFirst   = 1 << iota // the file begins (again: what came of it before is void)
+	PieceLast                // and ends
+	PieceSettled             // with PieceLast: it has not changed lately, so it may be known by its times
+)

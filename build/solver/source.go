@@ -24,8 +24,8 @@ type TreeOptions struct {
 	// Follow are paths or patterns of which the tree must have what they name and, where that is a
 	// symbolic link, what it points at; more is allowed. None means everything.
 	Follow []string
-	// Include and Exclude are patterns of .dockerignore's language.
-	Include, Exclude []string
+	// Exclude are patterns of .dockerignore's language.
+	Exclude []string
 	// Progress is told of transferred bytes. It may be nil.
 	Progress func(current, total int64)
 }

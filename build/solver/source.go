@@ -8,8 +8,8 @@ import (
 
 // Source is whoever asked for the build: it has the local sources and the secrets.
 type Source interface {
-	// Files is a tree of these files of a local source, those of them that are there, whatever is
-	// excluded from it. Contents are loaded.
+	// Files is a tree that has these files of a local source, those of them that are there, and what
+	// they point at if they are links, whatever is excluded from the source. Contents are loaded.
 	Files(ctx context.Context, source string, paths []string) (*tree.Tree, error)
 	// Tree is the tree of a local source. Contents are not loaded.
 	Tree(ctx context.Context, source string, opts TreeOptions) (*tree.Tree, error)

@@ -34,20 +34,6 @@ func (t *Tree) Exclude(patterns []string) (*Tree, error) {
 	return t.subset(keep), nil
 }
 
-// Only returns what the tree has of these paths, with their directories.
-func (t *Tree) Only(paths []string) *Tree {
-	keep := make([]bool, len(t.Entries))
-	for _, p := range paths {
-		for p != "" {
-			if i, ok := t.Find(p); ok {
-				keep[i] = true
-			}
-			p = dirOf(p)
-		}
-	}
-	return t.subset(keep)
-}
-
 // subset shares contents with t. A hard link whose first name is left out becomes that name's file.
 func (t *Tree) subset(keep []bool) *Tree {
 	t.mu.RLock()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -306,8 +307,39 @@ func TestSubsets(t *testing.T) {
 			t.Errorf("%q: %v %v", c.patterns, dump(t, got), err)
 		}
 	}
-	want := map[string]string{"keep": "dir", "keep/deep": "dir", "keep/deep/x.go": "x", "c": "dir", "c/third": "shared"}
-	if got := dump(t, tr.Only([]string{"keep/deep/x.go", "no", "c/third"})); !maps.Equal(got, want) {
-		t.Errorf("%v", got)
+}
+
+func TestResolve(t *testing.T) {
+	link := func(name, to string) tar.Header {
+		return tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: to}
+	}
+	tr, err := open(t, t.TempDir()).FromTar(context.Background(), archive(t,
+		reg("d/e/f", "x"), link("abs", "/d/e"), link("rel", "d/../d/e/f"), link("out", "../../../../d"), link("loop", "loop2"), link("loop2", "loop"), link("d/up", ".."), link("dangling", "no"),
+	))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p, want := range map[string]string{
+		"d/e/f": "d/e/f", "/d//e/./f": "d/e/f", "abs/f": "d/e/f", "rel": "d/e/f", "out/e/f": "d/e/f", "d/up/d/up/rel": "d/e/f", "../../d": "d",
+		"": ".", "/": ".", "d/..": ".", "no": "ENOENT", "dangling": "ENOENT", "loop": "ELOOP", "d/e/f/g": "ENOTDIR",
+	} {
+		i, err := tr.Resolve(p, true)
+		got := "."
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			got = "ENOENT"
+		case errors.Is(err, syscall.ELOOP):
+			got = "ELOOP"
+		case errors.Is(err, syscall.ENOTDIR):
+			got = "ENOTDIR"
+		case i != Root:
+			got = tr.Entries[i].Path
+		}
+		if got != want {
+			t.Errorf("%q: %s (%v), want %s", p, got, err, want)
+		}
+	}
+	if i, err := tr.Resolve("rel", false); err != nil || tr.Entries[i].Path != "rel" {
+		t.Error(i, err)
 	}
 }

@@ -94,17 +94,9 @@ func (a *Tar) Has(name string) bool {
 	return ok
 }
 
-// Files is a tree of these files only.
+// Files is the whole archive: everything is here.
 func (a *Tar) Files(ctx context.Context, source string, paths []string) (*tree.Tree, error) {
-	t, err := a.source(source)
-	if err != nil {
-		return nil, err
-	}
-	clean := make([]string, len(paths))
-	for i, p := range paths {
-		clean[i] = path.Clean("/" + p)[1:]
-	}
-	return t.Only(clean), nil
+	return a.source(source)
 }
 
 // Tree is the whole archive without what is excluded.

@@ -3,12 +3,22 @@ package build
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/berth-engine/berth/build/cache"
+	"github.com/berth-engine/berth/build/frontend"
+	"github.com/berth-engine/berth/build/session/server"
+	"github.com/berth-engine/berth/build/solver"
 	"github.com/berth-engine/berth/layer"
 )
 
@@ -19,55 +29,173 @@ type Options struct {
 	Images   Images
 	Executor Executor
 	Platform ocispec.Platform // of the engine
-	Log      *slog.Logger
+	HTTP     *http.Client     // for ADD URL; nil means one that does as the environment's proxies say
+	Log      *slog.Logger     // nil means nothing is logged
 }
 
 // Builder builds images. Several builds may run at a time.
-type Builder struct{}
+type Builder struct {
+	opts     Options
+	contexts *server.Store
+	cache    *cache.Cache
+	solver   *solver.Solver
 
-// Open returns a Builder. It reads nothing that costs time: the cache is loaded by the first build.
-func Open(ctx context.Context, opts Options) (*Builder, error) { return &Builder{}, nil }
+	// builds is held for reading by what runs, and by Close for writing: it waits for them.
+	builds sync.RWMutex
+	stop   chan struct{} // closed by Close
+	once   sync.Once
+}
+
+// What is in Root.
+const (
+	contextsDir = "contexts"
+	solverDir   = "solver"
+	journalFile = "cache"
+)
+
+// Open returns a Builder. It reads nothing that costs time: the cache is loaded by the first build. ctx
+// is the Builder's life: what it does in the background ends with it, or with Close.
+func Open(ctx context.Context, opts Options) (*Builder, error) {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.HTTP == nil {
+		opts.HTTP = &http.Client{}
+	}
+	if err := os.MkdirAll(opts.Root, 0o700); err != nil {
+		return nil, fmt.Errorf("open the builder: %w", err)
+	}
+	contexts, err := server.Open(filepath.Join(opts.Root, contextsDir))
+	if err != nil {
+		return nil, fmt.Errorf("open the builder: %w", err)
+	}
+	b := &Builder{opts: opts, contexts: contexts, cache: cache.Open(filepath.Join(opts.Root, journalFile)), stop: make(chan struct{})}
+	b.solver, err = solver.New(ctx, solver.Options{
+		Root: filepath.Join(opts.Root, solverDir), Layers: opts.Layers, Images: opts.Images, Executor: opts.Executor,
+		Cache: b.cache, Contents: contexts.Contents, HTTP: opts.HTTP, Log: opts.Log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the builder: %w", err)
+	}
+	return b, nil
+}
 
 // Close cancels what is running and waits for it.
-func (b *Builder) Close() error { return nil }
+func (b *Builder) Close() error {
+	b.once.Do(func() { close(b.stop) })
+	b.builds.Lock()
+	defer b.builds.Unlock()
+	return errors.Join(b.solver.Close(), b.cache.Close(), b.contexts.Close())
+}
+
+// Contexts is where sessions and archives put their files (build/session/server).
+func (b *Builder) Contexts() *server.Store { return b.contexts }
+
+// enter has Close wait for the caller, and the context end with it.
+func (b *Builder) enter(ctx context.Context) (context.Context, func(), error) {
+	b.builds.RLock()
+	select {
+	case <-b.stop:
+		b.builds.RUnlock()
+		return nil, nil, fmt.Errorf("the builder is closed: %w", errdefs.ErrUnavailable)
+	default:
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-b.stop:
+			cancel()
+		case <-done:
+		}
+	})
+	return ctx, func() {
+		close(done)
+		watch.Wait()
+		cancel()
+		b.builds.RUnlock()
+	}, nil
+}
 
 // Build builds an image. Errors are of errdefs' kinds: ErrInvalidArgument for a Dockerfile or request
-// that is wrong, ErrNotFound for an image or file that is missing; a RUN that failed is an
-// *ExitError. ctx ends the build; steps that other builds wait for go on.
+// that is wrong (a *frontend.Error or *solver.StepError, which know file and line), ErrNotFound for an
+// image or file that is missing; of a RUN that failed there is an *ExitError inside. ctx ends the build;
+// steps that other builds wait for go on.
 func (b *Builder) Build(ctx context.Context, req Request) (Result, error) {
-	return Result{}, errors.New("build: not built yet")
+	ctx, leave, err := b.enter(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	defer leave()
+	if err := frontend.CheckContexts(req.Contexts); err != nil {
+		return Result{}, err
+	}
+	var out Result
+	tell := b.teller(req.Progress)
+	warn := func(w frontend.Warning) {
+		tell(Event{Kind: solver.Warning, Time: time.Now(), Text: w.Text, Detail: w.Detail, URL: w.URL, File: w.File, Line: w.Line})
+	}
+	var warned sync.Mutex
+	graph, err := frontend.Dockerfile(ctx, frontend.Options{
+		Source: req.Source, Images: b.opts.Images, Credentials: req.Credentials, Capabilities: solver.Capabilities(),
+		Worker: b.opts.Platform, Platform: req.Platform, Dockerfile: req.Dockerfile, Target: req.Target, Args: req.Args, Labels: req.Labels,
+		Contexts: req.Contexts, NoCache: req.NoCache, NoCacheStage: req.NoCacheStage, Pull: req.Pull, Network: req.Network,
+		ExtraHosts: req.ExtraHosts, Hostname: req.Hostname, ShmSize: req.ShmSize, Ulimits: req.Ulimits, CgroupParent: req.CgroupParent,
+		Resources: req.Resources,
+		Warn: func(w frontend.Warning) {
+			warned.Lock()
+			out.Warnings = append(out.Warnings, w.Text)
+			warned.Unlock()
+			warn(w)
+		},
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	if len(req.CacheFrom) > 0 {
+		w := frontend.Warning{Text: "cache-from is not used: this engine takes cached steps from its own cache only"}
+		out.Warnings = append(out.Warnings, w.Text)
+		warn(w)
+	}
+	got, err := b.solver.Solve(ctx, graph.Definition, solver.Job{
+		Source: req.Source, Platform: graph.Platform, Credentials: req.Credentials, Pull: req.Pull,
+		AllowHost: req.AllowHost, AllowAll: req.AllowAll, Progress: tell, Now: time.Now(),
+	}, req.Hold)
+	if err != nil {
+		return Result{}, err
+	}
+	out.Steps, out.Cached = got.Steps, got.Hits
+	for _, l := range got.Layers {
+		out.DiffIDs = append(out.DiffIDs, l.DiffID)
+	}
+	out.Config, err = complete(graph.Config, got.Layers)
+	return out, err
+}
+
+// teller makes of a Progress one that gets one event at a time.
+func (b *Builder) teller(f func(Event)) func(Event) {
+	if f == nil {
+		return func(Event) {}
+	}
+	var mu sync.Mutex
+	return func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		f(e)
+	}
 }
 
 // Layers lists the layers that the cache may still need: they are roots when layers are deleted.
-func (b *Builder) Layers(ctx context.Context) ([]digest.Digest, error) { return nil, nil }
-
-// Usage is what the builder keeps, for `system df`.
-type Usage struct {
-	Records int
-	Bytes   int64 // contexts and cache mounts; layers are counted by the layer store
-	Entries []Entry
+func (b *Builder) Layers(ctx context.Context) ([]digest.Digest, error) {
+	_, leave, err := b.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	cached, err := b.cache.Layers()
+	if err != nil {
+		return nil, err
+	}
+	return append(cached, b.solver.Layers()...), nil
 }
-
-// Entry is one thing that the builder keeps.
-type Entry struct {
-	ID          string
-	Type        string // "regular", "source.local", "exec.cachemount"
-	Description string
-	Bytes       int64
-	InUse       bool
-	Created     time.Time
-	LastUsed    time.Time
-}
-
-// Usage says what is kept.
-func (b *Builder) Usage(ctx context.Context) (Usage, error) { return Usage{}, nil }
-
-// PruneOptions say what to throw away.
-type PruneOptions struct {
-	All       bool          // cache mounts and records whose layers an image uses, too
-	OlderThan time.Duration // only what was not used for so long
-}
-
-// Prune forgets records and deletes what nobody needs; layers that only the cache held are the
-// caller's to delete afterwards (they are no longer in Layers). It returns the bytes that it freed.
-func (b *Builder) Prune(ctx context.Context, opts PruneOptions) (int64, error) { return 0, nil }

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/berth-engine/berth/build/solver"
@@ -50,6 +51,10 @@ type Request struct {
 	// Credentials is asked for a registry's credentials when a base image has to be fetched. nil means
 	// none.
 	Credentials solver.Credentials
+
+	// Hold is told of the result's layers before Build returns, while they are still kept from deletion,
+	// so that the caller can keep them. nil means that nobody does.
+	Hold func(diffIDs []digest.Digest)
 
 	// Progress gets every event, one call at a time, in order. It must not block for long. nil means
 	// nobody listens.

@@ -7,7 +7,7 @@ var capabilities = []string{
 	string(pb.CapSourceImage), string(pb.CapSourceImageResolveMode),
 	string(pb.CapSourceLocal), string(pb.CapSourceLocalUnique), string(pb.CapSourceLocalSessionID), string(pb.CapSourceLocalFollowPaths),
 	string(pb.CapSourceLocalExcludePatterns), string(pb.CapSourceLocalSharedKeyHint), string(pb.CapSourceLocalDiffer),
-	string(pb.CapSourceHTTP), string(pb.CapSourceHTTPChecksum), string(pb.CapSourceHTTPPerm), string(pb.CapSourceHTTPUIDGID),
+	string(pb.CapSourceHTTP), string(pb.CapSourceHTTPChecksum), string(pb.CapSourceHTTPPerm),
 	string(pb.CapExecMetaBase), string(pb.CapExecMetaCgroupParent), string(pb.CapExecMetaNetwork), string(pb.CapExecMetaProxy), string(pb.CapExecMetaSecurity),
 	string(pb.CapExecMetaSetsDefaultPath), string(pb.CapExecMetaUlimit), string(pb.CapExecMetaRemoveMountStubsRecursive), string(pb.CapExecMetaLinuxResources),
 	string(pb.CapExecMountBind), string(pb.CapExecMountBindReadWriteNoOutput), string(pb.CapExecMountCache), string(pb.CapExecMountCacheSharing),

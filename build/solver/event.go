@@ -31,8 +31,6 @@ type Event struct {
 	// Name is of the vertex ("[build 2/5] RUN make") with Started, Cached, Done and Failed; of what is
 	// going on ("transferring context") with Status.
 	Name string
-	// Step and Steps count the vertices that a Dockerfile's line stands behind, from 1; 0 for others.
-	Step, Steps int
 
 	Stream int    // Log: 1 is stdout, 2 stderr
 	Data   []byte // Log; valid during the call only

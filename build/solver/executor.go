@@ -56,7 +56,7 @@ type ExecSpec struct {
 	ReadOnly bool
 
 	Args     []string
-	Env      []string // complete, except for what the Executor owes every process (none)
+	Env      []string // complete, PATH and HOME included
 	Cwd      string   // absolute; made if it is missing (as for a container)
 	User     string   // as in an image's configuration: name or number, optional ":group"; "" is root
 	Hostname string

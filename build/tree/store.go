@@ -393,3 +393,52 @@ func (s *Store) Prune(before time.Time, keep int64) (int64, error) {
 	}
 	return freed, errors.Join(errs...)
 }
+
+// PutAll stores what r gives up to its end, of which the length is not known before.
+func (w *Writer) PutAll(ctx context.Context, r io.Reader) (Sum, Content, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock() // nobody else's content may come between
+	h := sha256.New()
+	off := w.end
+	buf := make([]byte, 256<<10)
+	for {
+		n, err := r.Read(buf)
+		if n > 0 {
+			if _, err := w.p.f.WriteAt(buf[:n], w.end); err != nil {
+				return Sum{}, Content{}, fmt.Errorf("keep a file: %w", err)
+			}
+			h.Write(buf[:n])
+			w.end += int64(n)
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return Sum{}, Content{}, err
+		}
+	}
+	sum := Sum(h.Sum(nil))
+	c := Content{pack: w.p, off: off, size: w.end - off}
+	w.put[sum] = c
+	return sum, c, nil
+}
+
+// FromEntries is a tree of these entries by path, with contents in memory.
+func (s *Store) FromEntries(entries map[string]Entry, data map[string][]byte) *Tree {
+	list := make([]Entry, 0, len(entries))
+	for _, e := range entries {
+		list = append(list, e)
+	}
+	sortEntries(list)
+	contents := map[int]Content{}
+	for i := range list {
+		if b, ok := data[list[i].Path]; ok {
+			list[i].Sum = sha256.Sum256(b)
+			contents[i] = Inline(b)
+		}
+	}
+	return s.New(list, contents, nil)
+}

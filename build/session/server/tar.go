@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
-	"compress/bzip2"
 	"context"
 	"fmt"
 	"io"
@@ -15,7 +14,6 @@ import (
 	"github.com/berth-engine/berth/build/session"
 	"github.com/berth-engine/berth/build/solver"
 	"github.com/berth-engine/berth/build/tree"
-	"github.com/berth-engine/berth/content"
 )
 
 // Tar is a context that came whole: a solver.Source with the sources "context" and "dockerfile", and no
@@ -30,11 +28,10 @@ var _ solver.Source = (*Tar)(nil)
 // maxDockerfile is how many bytes a Dockerfile that comes instead of an archive may have.
 const maxDockerfile = 16 << 20
 
-// FromStream reads a context: a tar, plain or compressed (gzip, zstd, bzip2), or a Dockerfile and
+// FromStream reads a context: a tar, plain or compressed (gzip, zstd, bzip2, xz), or a Dockerfile and
 // nothing else, which is then the only file and has the name "Dockerfile".
 func FromStream(ctx context.Context, store *Store, r io.Reader) (*Tar, error) {
-	buffered := bufio.NewReaderSize(r, 64<<10)
-	plain, err := decompress(buffered)
+	plain, err := tree.Decompress(r)
 	if err != nil {
 		return nil, fmt.Errorf("read the context: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
@@ -52,14 +49,6 @@ func FromStream(ctx context.Context, store *Store, r io.Reader) (*Tar, error) {
 		return nil, err
 	}
 	return &Tar{t, make(chan struct{})}, nil
-}
-
-func decompress(r *bufio.Reader) (io.ReadCloser, error) {
-	if magic, _ := r.Peek(3); string(magic) == "BZh" {
-		return io.NopCloser(bzip2.NewReader(r)), nil
-	}
-	plain, _, err := content.Decompress(r)
-	return plain, err
 }
 
 // isTar says whether a stream that begins with head is a tar, by the checksum of its first header. Two
@@ -81,7 +70,7 @@ func fromDockerfile(store *Store, r io.Reader) (*Tar, error) {
 		return nil, fmt.Errorf("read the Dockerfile: %w", err)
 	}
 	if len(b) > maxDockerfile || bytes.IndexByte(b, 0) >= 0 {
-		return nil, fmt.Errorf("the context is neither an archive (tar, plain or with gzip, zstd or bzip2) nor a Dockerfile: %w", errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("the context is neither an archive (tar, plain or with gzip, zstd, bzip2 or xz) nor a Dockerfile: %w", errdefs.ErrInvalidArgument)
 	}
 	entries := []tree.Entry{{Entry: session.Entry{Path: "Dockerfile", Mode: session.ModeReg | 0o644, Size: int64(len(b))}}}
 	t := store.Contents.New(entries, map[int]tree.Content{0: tree.Inline(b)}, nil)

@@ -1,0 +1,104 @@
+package solver
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/moby/buildkit/solver/pb"
+)
+
+// CacheMount is the directory of a RUN --mount=type=cache.
+type CacheMount struct {
+	Dir   string // its name below the solver's directory
+	Name  string // its id in the Dockerfile
+	Bytes int64
+	InUse bool
+	Used  time.Time
+}
+
+// CacheMounts lists the cache mounts that are there.
+func (s *Solver) CacheMounts(ctx context.Context) ([]CacheMount, error) {
+	entries, err := os.ReadDir(s.mounts.dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []CacheMount
+	for _, e := range entries {
+		dir := filepath.Join(s.mounts.dir, e.Name())
+		m := CacheMount{Dir: e.Name(), InUse: s.mounts.inUse(e.Name())}
+		if name, err := os.ReadFile(filepath.Join(dir, "name")); err == nil {
+			m.Name = string(name)
+		}
+		if info, err := os.Stat(filepath.Join(dir, "name")); err == nil {
+			m.Used = info.ModTime()
+		}
+		if m.Bytes, err = sizeOf(ctx, dir); err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// sizeOf sums up the files below dir, following no link. What goes meanwhile is left out.
+func sizeOf(ctx context.Context, dir string) (n int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		if info, err := e.Info(); err == nil {
+			n += info.Size()
+		}
+		return nil
+	})
+	return n, err
+}
+
+func (c *cacheMounts) inUse(key string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.locks[key] != nil && c.locks[key].users > 0
+}
+
+// PruneCacheMounts deletes cache mounts that nobody uses and that were last used before the given time,
+// and returns the bytes freed.
+func (s *Solver) PruneCacheMounts(ctx context.Context, before time.Time) (int64, error) {
+	mounts, err := s.CacheMounts(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var freed int64
+	var errs []error
+	for _, m := range mounts {
+		if !m.Used.Before(before) {
+			continue
+		}
+		release := s.mounts.claim(m.Dir)
+		if release == nil {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(s.mounts.dir, m.Dir)); err != nil {
+			errs = append(errs, err)
+		} else {
+			freed += m.Bytes
+		}
+		release()
+	}
+	return freed, errors.Join(errs...)
+}
+
+// claim takes a directory that nobody uses; nil if somebody does.
+func (c *cacheMounts) claim(key string) func() {
+	release, _ := c.try(key, pb.CacheSharingOpt_LOCKED)
+	return release
+}

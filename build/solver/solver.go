@@ -1,0 +1,222 @@
+package solver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/berth-engine/berth/build/cache"
+	"github.com/berth-engine/berth/build/tree"
+	"github.com/berth-engine/berth/layer"
+)
+
+// Options say what a Solver stands on.
+type Options struct {
+	Root     string // a directory of its own; made if missing, emptied of steps that were not finished
+	Layers   *layer.Store
+	Images   Images
+	Executor Executor
+	Cache    *cache.Cache
+	Contents *tree.Store  // for files that are fetched
+	HTTP     *http.Client // for ADD URL
+	Log      *slog.Logger
+}
+
+// Solver executes graphs. Several may be executed at a time.
+type Solver struct {
+	opts       Options
+	ctx        context.Context // ends with Close
+	cancel     context.CancelFunc
+	background sync.WaitGroup
+	converting chan struct{} // one for each conversion that runs
+	count      atomic.Int64  // of directories made
+	mounts     cacheMounts
+
+	attachFirst bool // for tests: clone mounts as before Linux 6.15
+
+	mu      sync.Mutex
+	flights map[string]*flight      // steps that run, by key; guarded by mu
+	live    map[cache.ID]*execution // results that are not all layers yet; guarded by mu
+	running map[digest.Digest]int   // layers that running builds stand on; guarded by mu
+}
+
+const (
+	uppersDir = "steps"
+	mountsDir = "mounts" // cache mounts
+)
+
+// New returns a Solver. The caller closes it. ctx is the Solver's life.
+func New(ctx context.Context, opts Options) (*Solver, error) {
+	steps := filepath.Join(opts.Root, uppersDir)
+	if err := removeSteps(steps); err != nil { // of a killed engine
+		return nil, err
+	}
+	for _, dir := range []string{steps, filepath.Join(opts.Root, mountsDir)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	return &Solver{
+		opts: opts, ctx: ctx, cancel: cancel, converting: make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
+		mounts:  cacheMounts{dir: filepath.Join(opts.Root, mountsDir), locks: map[string]*mountLock{}},
+		flights: map[string]*flight{}, live: map[cache.ID]*execution{}, running: map[digest.Digest]int{},
+	}, nil
+}
+
+func removeSteps(dir string) error {
+	if err := detachLeftOver(dir); err != nil {
+		return err
+	}
+	err := os.RemoveAll(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Close cancels what runs and waits for it.
+func (s *Solver) Close() error {
+	s.cancel()
+	s.background.Wait()
+	return nil
+}
+
+// execution is what a step gave: results by output.
+type execution struct {
+	id      cache.ID
+	outputs map[int]*result
+}
+
+// remember makes a record's results known to other builds at once, and to the cache when they are layers.
+func (s *Solver) remember(e *execution) {
+	s.mu.Lock()
+	s.live[e.id] = e
+	s.mu.Unlock()
+	s.converted()
+}
+
+// converted is called when a part has become a layer: results all of whose parts are layers go into the
+// cache.
+func (s *Solver) converted() {
+	if s.settle() {
+		if err := s.opts.Cache.Commit(); err != nil {
+			s.opts.Log.Warn("what a build gave is not remembered", "error", err)
+		}
+	}
+}
+
+// settle says whether it was the last.
+func (s *Solver) settle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := len(s.live)
+	for id, e := range s.live {
+		if !e.settled() {
+			continue
+		}
+		for index, r := range e.outputs {
+			if layers, err := r.layers(s.ctx); err == nil {
+				s.opts.Cache.SetOutput(id, index, layers)
+			}
+		}
+		delete(s.live, id)
+	}
+	return before > 0 && len(s.live) == 0
+}
+
+// settled says whether every part is a layer, or will never be.
+func (e *execution) settled() bool {
+	for _, r := range e.outputs {
+		for _, p := range r.parts {
+			select {
+			case <-p.ready:
+			default:
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// known gives the result of a record's output, if all its layers are here.
+func (s *Solver) known(id cache.ID, index int) (*result, bool) {
+	s.mu.Lock()
+	e, ok := s.live[id]
+	s.mu.Unlock()
+	if ok {
+		r, ok := e.outputs[index]
+		return r, ok && !r.failed()
+	}
+	rec, ok := s.opts.Cache.Get(id)
+	if !ok {
+		return nil, false
+	}
+	layers, ok := rec.Outputs[index]
+	if !ok {
+		return nil, false
+	}
+	for _, l := range layers {
+		if _, err := s.opts.Layers.Get(l.DiffID); err != nil {
+			return nil, false
+		}
+	}
+	return fromLayers(layers), true
+}
+
+// failed says whether a part could not be made a layer.
+func (r *result) failed() bool {
+	for _, p := range r.parts {
+		select {
+		case <-p.ready:
+			if p.err != nil {
+				return true
+			}
+		default:
+		}
+	}
+	return false
+}
+
+// Layers lists the layers that no record names yet and that must stay: of steps that ran, and those
+// that running builds end with.
+func (s *Solver) Layers() []digest.Digest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []digest.Digest
+	for id := range s.running {
+		out = append(out, id)
+	}
+	for _, e := range s.live {
+		for _, r := range e.outputs {
+			for _, p := range r.parts {
+				if p.isReady() {
+					out = append(out, p.id)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// Job is one graph to execute.
+type Job struct {
+	Source      Source
+	Platform    ocispec.Platform
+	Credentials Credentials
+	Pull        bool
+	AllowHost   bool
+	AllowAll    bool
+	Progress    func(Event) // one call at a time; may be nil
+	Now         time.Time   // of the build; for files that a Dockerfile has in it
+}

@@ -1,0 +1,119 @@
+package build
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"github.com/berth-engine/berth/build/cache"
+)
+
+// Usage is what the builder keeps, for `system df`.
+type Usage struct {
+	Records int
+	Bytes   int64 // contexts and cache mounts; layers are counted by the layer store
+	Entries []Entry
+}
+
+// Entry is one thing that the builder keeps.
+type Entry struct {
+	ID          string
+	Type        string // "regular", "source.local", "exec.cachemount"
+	Description string
+	Bytes       int64
+	InUse       bool
+	Created     time.Time
+	LastUsed    time.Time
+}
+
+// Usage says what is kept. The size of a "regular" one is that of its own layer.
+func (b *Builder) Usage(ctx context.Context) (Usage, error) {
+	ctx, leave, err := b.enter(ctx)
+	if err != nil {
+		return Usage{}, err
+	}
+	defer leave()
+	records, err := b.cache.Records()
+	if err != nil {
+		return Usage{}, err
+	}
+	u := Usage{Records: len(records)}
+	for _, r := range records {
+		u.Entries = append(u.Entries, Entry{
+			ID: hex.EncodeToString(r.ID[:]), Type: "regular", Description: r.Description, Bytes: b.ownLayer(r), Created: r.Created, LastUsed: r.Used,
+		})
+	}
+	mounts, err := b.solver.CacheMounts(ctx)
+	if err != nil {
+		return Usage{}, err
+	}
+	for _, m := range mounts {
+		u.Bytes += m.Bytes
+		u.Entries = append(u.Entries, Entry{ID: m.Dir, Type: "exec.cachemount", Description: m.Name, Bytes: m.Bytes, InUse: m.InUse, LastUsed: m.Used})
+	}
+	n, err := b.contexts.Contents.Size()
+	if err != nil {
+		return Usage{}, err
+	}
+	if n > 0 {
+		u.Bytes += n
+		u.Entries = append(u.Entries, Entry{ID: "contexts", Type: "source.local", Description: "files of build contexts", Bytes: n})
+	}
+	return u, nil
+}
+
+// ownLayer is the size of the topmost layer of a record's first output.
+func (b *Builder) ownLayer(r *cache.Record) int64 {
+	layers := r.Outputs[0]
+	if len(layers) == 0 || layers[len(layers)-1].Created.IsZero() {
+		return 0
+	}
+	l, err := b.opts.Layers.Get(layers[len(layers)-1].DiffID)
+	if err != nil {
+		return 0
+	}
+	return l.Size
+}
+
+// PruneOptions say what to throw away.
+type PruneOptions struct {
+	All       bool          // everything; else what was not used for a week
+	OlderThan time.Duration // only what was not used for so long
+}
+
+// unusedFor is how long something must not have been used to go without All.
+const unusedFor = 7 * 24 * time.Hour
+
+// Prune forgets records and deletes contexts' files and cache mounts that are not in use; layers that
+// only the cache held are the caller's to delete afterwards (they are no longer in Layers). It returns
+// the bytes that it freed itself.
+func (b *Builder) Prune(ctx context.Context, opts PruneOptions) (int64, error) {
+	ctx, leave, err := b.enter(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
+	age := opts.OlderThan
+	if !opts.All && age == 0 {
+		age = unusedFor
+	}
+	before := time.Now().Add(-age)
+	if age == 0 {
+		before = time.Now().Add(time.Hour) // records are dated to the hour
+	}
+	records, err := b.cache.Records()
+	if err != nil {
+		return 0, err
+	}
+	var old []cache.ID
+	for _, r := range records {
+		if r.Used.Before(before) {
+			old = append(old, r.ID)
+		}
+	}
+	b.cache.Forget(old...)
+	freed, err := b.contexts.Contents.Prune(before, 0)
+	mounts, e := b.solver.PruneCacheMounts(ctx, before)
+	return freed + mounts, errors.Join(err, e, b.cache.Commit())
+}

@@ -22,12 +22,21 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	defer h.finish()
 	up, down := frame.NewReader(h.in), frame.NewWriter(h.Conn)
 	kind, payload, err := up.Next()
 	if err != nil {
+		h.finish()
 		return nil // the client has gone
 	}
+	// What the client still sends is read by one only: by the listener once there is one.
+	var client *runClient
+	defer func() {
+		if client == nil {
+			h.finish()
+			return
+		}
+		h.finishWith(client.drain)
+	}()
 	var req wire.RunRequest
 	if kind != wire.RunRequestFrame {
 		err = fmt.Errorf("a run begins with frame %d, not %d: %w", wire.RunRequestFrame, kind, errdefs.ErrInvalidArgument)
@@ -36,7 +45,10 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request) error {
 	}
 	exit := wire.RunExitBody{}
 	if err == nil {
-		exit, err = s.runContainer(context.WithoutCancel(r.Context()), req, up, down)
+		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+		defer cancel()
+		client = listen(up, cancel)
+		exit, err = s.runContainer(ctx, req, client, down)
 	}
 	if err != nil {
 		exit = wire.RunExitBody{Code: exitStatus(err), Error: message(err)}
@@ -45,7 +57,7 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) runContainer(ctx context.Context, req wire.RunRequest, up *frame.Reader, down *frame.Writer) (wire.RunExitBody, error) {
+func (s *Server) runContainer(ctx context.Context, req wire.RunRequest, client *runClient, down *frame.Writer) (wire.RunExitBody, error) {
 	create, err := s.createRequest(req.Create, req.Name, req.Platform)
 	if err != nil {
 		return wire.RunExitBody{}, err
@@ -53,9 +65,6 @@ func (s *Server) runContainer(ctx context.Context, req wire.RunRequest, up *fram
 	if req.Size != nil {
 		create.Config.Process.ConsoleHeight, create.Config.Process.ConsoleWidth = req.Size.Height, req.Size.Width
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	client := listen(up, cancel)
 	if req.Pull == "never" && !s.engine.HasImage(create.Config.Image) {
 		return wire.RunExitBody{Code: 125, ImageMissing: true, Error: "No such image: " + create.Config.Image}, nil
 	}
@@ -162,6 +171,12 @@ func (c *runClient) left() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// drain throws away what the client still sends, until it goes.
+func (c *runClient) drain() {
+	for range c.frames {
 	}
 }
 

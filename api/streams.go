@@ -47,9 +47,14 @@ const drainMax = 16 << 20
 // finish ends the output, and waits until the client has ended its input: unread input would make the
 // kernel reset the connection, and the client lose what it has not read yet.
 func (h *hijacked) finish() {
+	h.finishWith(func() { _, _ = io.CopyN(io.Discard, h.in, drainMax) }) // ends with the client
+}
+
+// finishWith is finish where somebody else reads the input: drain returns when the client has gone.
+func (h *hijacked) finishWith(drain func()) {
 	if half, ok := h.Conn.(interface{ CloseWrite() error }); ok {
 		if half.CloseWrite() == nil {
-			_, _ = io.CopyN(io.Discard, h.in, drainMax) // ends with the client
+			drain()
 		}
 	}
 	h.Conn.Close()

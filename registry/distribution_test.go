@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -29,6 +30,19 @@ func startDistribution(t *testing.T, login bool) (host, storage string) {
 	if err != nil {
 		t.Skip("no docker-registry here (apt-get install docker-registry)")
 	}
+	for range 5 {
+		host, storage, err = tryDistribution(t, program, login)
+		if err == nil {
+			return host, storage
+		}
+	}
+	t.Fatal(err)
+	return "", ""
+}
+
+// tryDistribution picks a port, which somebody else may take before the registry does.
+func tryDistribution(t *testing.T, program string, login bool) (host, storage string, err error) {
+	t.Helper()
 	dir := t.TempDir()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -55,8 +69,11 @@ func startDistribution(t *testing.T, login bool) (host, storage string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		<-ended
@@ -64,12 +81,11 @@ func startDistribution(t *testing.T, login bool) (host, storage string) {
 			t.Logf("docker-registry said:\n%s", out.String())
 		}
 	})
-	waitFor(t, ended, "http://"+host+"/v2/")
-	return host, filepath.Join(dir, "data/docker/registry/v2/blobs/sha256")
+	return host, filepath.Join(dir, "data/docker/registry/v2/blobs/sha256"), waitFor("http://"+host+"/v2/", ended)
 }
 
-func waitFor(t *testing.T, ended <-chan error, address string) {
-	t.Helper()
+// waitFor waits until something answers, or the program that should has ended.
+func waitFor(address string, ended <-chan struct{}) error {
 	deadline := time.After(time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -77,13 +93,13 @@ func waitFor(t *testing.T, ended <-chan error, address string) {
 		resp, err := http.Get(address)
 		if err == nil {
 			resp.Body.Close()
-			return
+			return nil
 		}
 		select {
-		case err := <-ended:
-			t.Fatalf("docker-registry ended: %v", err)
+		case <-ended:
+			return errors.New("docker-registry ended at once")
 		case <-deadline:
-			t.Fatalf("docker-registry does not answer: %v", err)
+			return fmt.Errorf("docker-registry does not answer: %w", err)
 		case <-tick.C:
 		}
 	}

@@ -582,7 +582,7 @@ func TestStalled(t *testing.T) {
 		return answered
 	}
 	c := newClient(t, Options{})
-	c.shared.stall = 200 * time.Millisecond
+	c.shared.stall = time.Second
 	dst := newMemory(t)
 	if _, err := c.Pull(t.Context(), named(t, serveFake(t, f)+"/i"), PullOptions{}, dst); err != nil {
 		t.Fatal(err)

@@ -277,7 +277,7 @@ func TestWritten(t *testing.T) {
 	entries := tar.NewReader(&archive)
 	for {
 		h, err := entries.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -291,7 +291,7 @@ func (c *checking) Read(p []byte) (int, error) {
 		c.digester.Hash().Write(p[:n])
 	}
 	c.report(false)
-	if err == io.EOF && c.digester != nil && c.digester.Digest() != c.want {
+	if errors.Is(err, io.EOF) && c.digester != nil && c.digester.Digest() != c.want {
 		err = damaged("%q has the digest %s: it is damaged", c.name, c.digester.Digest())
 	}
 	if err != nil && !errors.Is(err, io.EOF) {

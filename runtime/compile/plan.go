@@ -4,6 +4,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/berth-engine/berth/runtime/cgroup"
 	"github.com/berth-engine/berth/runtime/script"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -23,8 +24,8 @@ type Inputs struct {
 	// Namespaces are descriptors to join, for types that the configuration lists; they take the place of its paths.
 	Namespaces map[specs.LinuxNamespaceType]*os.File
 
-	// Cgroup is what the child joins before anything else; see cgroup.Group.Join. The zero value joins nothing.
-	Cgroup Cgroup
+	// Cgroup is what the child joins before anything else; nil joins nothing.
+	Cgroup *cgroup.Join
 
 	// Stdio are the program's descriptors 0, 1 and 2; nil: what the caller has there. With a terminal they are
 	// ignored.
@@ -59,6 +60,9 @@ type Inputs struct {
 	// the OCI command line), nil: it goes on at once.
 	Wait *os.File
 
+	// Host is what compiling needs to know of the machine; nil: this one is looked at.
+	Host *Host
+
 	// Created is called when all namespaces, mounts and devices are there and before the root is changed,
 	// with the child's pid: for hooks of the runtime namespace. nil: nobody asks.
 	Created func(pid int) error
@@ -72,19 +76,12 @@ type Mount struct {
 	Tree        *os.File
 }
 
-// Cgroup is how the child joins its cgroup.
-type Cgroup struct {
-	// Tasks are files opened for writing into which the child writes "0": tasks (version 1, one a
-	// controller), or cgroup.procs (version 2).
-	Tasks []*os.File
-	// Dir is a version 2 cgroup's directory: the child is born there, and Tasks is not used, where clone3 can.
-	Dir *os.File
-}
-
 // Plan is a compiled start, or its first half.
 type Plan struct {
 	// Script is for printing (--dry-run) and for tests.
 	Script *script.Script
 
-	child *script.Child
+	b      *builder
+	child  *script.Child
+	served int // meeting points
 }

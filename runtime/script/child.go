@@ -264,6 +264,9 @@ func (c *Child) Started() error {
 	return err
 }
 
+// Release lets go of a child that goes on by itself, waiting for something else than its parent.
+func (c *Child) Release() { c.close() }
+
 // Abandon kills a child that has not executed its program and reaps it.
 func (c *Child) Abandon() {
 	_ = unix.Kill(c.first, unix.SIGKILL) // our own child, not reaped: the pid is its
@@ -340,7 +343,7 @@ func (c *Child) ended() error {
 		c.close()
 		return &f
 	}
-	if c.s.arena.step(int(h.step)).flags&flagExec != 0 {
+	if c.s.arena.step(int(h.step)).nr == unix.SYS_EXECVE {
 		return nil
 	}
 	f := c.s.failure(int(h.step), 0)

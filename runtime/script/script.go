@@ -281,6 +281,14 @@ func (s *Script) Expect(name string, r Reg, mask uint64, c Comparison, want uint
 	return s.add(st, info{name: name, args: []any{r, mask, c, want, errno}})
 }
 
+// ExpectSame is Expect for two registers that must be equal.
+func (s *Script) ExpectSame(name string, a, b Reg, errno syscall.Errno) *Step {
+	st := step{nr: opExpect, out: -1, els: next, then: next, regs: 1 | 1<<3}
+	mask := All
+	st.a = [6]uintptr{uintptr(a), uintptr(mask), uintptr(Equal), uintptr(b), uintptr(errno)}
+	return s.add(st, info{name: name, args: []any{a, mask, Equal, b, errno}})
+}
+
 // Fail ends the script with errno.
 func (s *Script) Fail(name string, errno syscall.Errno) *Step {
 	return s.add(step{nr: opFail, out: -1, els: next, then: next, a: [6]uintptr{uintptr(errno)}}, info{name: name, args: []any{errno}})

@@ -64,7 +64,7 @@ func (s *Script) call(t *step, in info) string {
 		if m := in.args[1].(uint64); m != All {
 			v += "&" + number(m)
 		}
-		return v + [...]string{" = ", " ≠ ", " < "}[in.args[2].(Comparison)] + number(in.args[3].(uint64)) +
+		return v + [...]string{" = ", " ≠ ", " < "}[in.args[2].(Comparison)] + s.arg(in.args[3]) +
 			" or " + errnoName(uint8(t.a[4]))
 	case opFail:
 		return errnoName(uint8(t.a[0]))

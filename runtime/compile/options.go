@@ -1,0 +1,140 @@
+package compile
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// mountOptions are the fstab options of one mount, sorted by what the kernel does with them.
+type mountOptions struct {
+	attr        attributes // of this mount
+	recursive   attributes // of this one and everything below: "rro", "rnosuid", …
+	propagation []propagation
+	data        [][2]string // of the file system: key and value, "" for a flag
+	super       []string    // of the file system, as flags: "ro", "sync"
+	bind        bool
+	rbind       bool
+	copyUp      bool // "tmpcopyup": begin with what the image has there
+	create      string
+}
+
+type propagation struct {
+	flag    uint64
+	recurse bool
+}
+
+func (a attributes) String() string {
+	var l []string
+	for _, n := range attributeNames {
+		if a.set&n.bit == n.bit && n.bit != 0 {
+			l = append(l, n.name)
+		}
+	}
+	for _, n := range attributeNames {
+		if a.clear&n.bit == n.bit && n.bit != 0 {
+			l = append(l, "not "+n.name)
+		}
+	}
+	switch a.propagation {
+	case unix.MS_PRIVATE:
+		l = append(l, "private")
+	case unix.MS_SLAVE:
+		l = append(l, "slave")
+	case unix.MS_SHARED:
+		l = append(l, "shared")
+	case unix.MS_UNBINDABLE:
+		l = append(l, "unbindable")
+	}
+	return strings.Join(l, " ")
+}
+
+var attributeNames = []struct {
+	name string
+	bit  uint64
+}{
+	{"ro", unix.MOUNT_ATTR_RDONLY}, {"nosuid", unix.MOUNT_ATTR_NOSUID}, {"nodev", unix.MOUNT_ATTR_NODEV}, {"noexec", unix.MOUNT_ATTR_NOEXEC},
+	{"noatime", unix.MOUNT_ATTR_NOATIME}, {"strictatime", unix.MOUNT_ATTR_STRICTATIME}, {"nodiratime", unix.MOUNT_ATTR_NODIRATIME},
+	{"nosymfollow", unix.MOUNT_ATTR_NOSYMFOLLOW},
+}
+
+// atime are the three ways of keeping access times: one excludes the others, and relatime is none set.
+const atime = unix.MOUNT_ATTR__ATIME
+
+type attrOption struct{ set, clear uint64 }
+
+var attrOptions = map[string]attrOption{
+	"ro": {set: unix.MOUNT_ATTR_RDONLY}, "rw": {clear: unix.MOUNT_ATTR_RDONLY},
+	"nosuid": {set: unix.MOUNT_ATTR_NOSUID}, "suid": {clear: unix.MOUNT_ATTR_NOSUID},
+	"nodev": {set: unix.MOUNT_ATTR_NODEV}, "dev": {clear: unix.MOUNT_ATTR_NODEV},
+	"noexec": {set: unix.MOUNT_ATTR_NOEXEC}, "exec": {clear: unix.MOUNT_ATTR_NOEXEC},
+	"nodiratime": {set: unix.MOUNT_ATTR_NODIRATIME}, "diratime": {clear: unix.MOUNT_ATTR_NODIRATIME},
+	"nosymfollow": {set: unix.MOUNT_ATTR_NOSYMFOLLOW}, "symfollow": {clear: unix.MOUNT_ATTR_NOSYMFOLLOW},
+	"noatime": {set: unix.MOUNT_ATTR_NOATIME, clear: atime}, "atime": {clear: atime},
+	"strictatime": {set: unix.MOUNT_ATTR_STRICTATIME, clear: atime}, "nostrictatime": {clear: atime},
+	"relatime": {clear: atime}, "norelatime": {clear: atime},
+}
+
+var propagationOptions = map[string]propagation{
+	"private": {unix.MS_PRIVATE, false}, "rprivate": {unix.MS_PRIVATE, true},
+	"slave": {unix.MS_SLAVE, false}, "rslave": {unix.MS_SLAVE, true},
+	"shared": {unix.MS_SHARED, false}, "rshared": {unix.MS_SHARED, true},
+	"unbindable": {unix.MS_UNBINDABLE, false}, "runbindable": {unix.MS_UNBINDABLE, true},
+}
+
+// superOptions are flags of a file system's super block.
+var superOptions = map[string]bool{"sync": true, "dirsync": true, "lazytime": true, "mand": true, "iversion": true}
+
+// parseOptions sorts options as OCI runtime-spec 1.3, "Linux mount options", names them.
+func parseOptions(options []string) (mountOptions, error) {
+	var o mountOptions
+	for _, name := range options {
+		switch {
+		case name == "" || name == "defaults" || name == "async" || name == "nolazytime" || name == "nomand" || name == "noiversion" || name == "loud" || name == "silent":
+		case name == "bind":
+			o.bind = true
+		case name == "rbind":
+			o.rbind = true
+		case name == "tmpcopyup":
+			o.copyUp = true
+		case name == "idmap" || name == "ridmap":
+			return o, fmt.Errorf("mount option %q: mappings of single mounts are not supported; the engine hands over mapped trees", name)
+		case name == "remount":
+			return o, fmt.Errorf("mount option %q: the mount of another entry can't be changed", name)
+		case superOptions[name]:
+			o.super = append(o.super, name)
+		default:
+			if p, ok := propagationOptions[name]; ok {
+				o.propagation = append(o.propagation, p)
+				continue
+			}
+			if a, ok := attrOptions[name]; ok {
+				o.attr = a.on(o.attr)
+				continue
+			}
+			if a, ok := attrOptions[strings.TrimPrefix(name, "r")]; ok && name[0] == 'r' {
+				o.recursive = a.on(o.recursive)
+				continue
+			}
+			key, value, _ := strings.Cut(name, "=")
+			if len(value) > 255 {
+				return o, fmt.Errorf("mount option %q is longer than the 255 bytes that the kernel takes", key)
+			}
+			o.data = append(o.data, [2]string{key, value})
+		}
+	}
+	return o, nil
+}
+
+// on applies the option after those before it: the last one counts.
+func (a attrOption) on(m attributes) attributes {
+	m.set = m.set&^a.clear | a.set
+	m.clear = m.clear&^a.set | a.clear
+	if a.clear&atime != 0 {
+		m.clear |= atime
+	}
+	return m
+}
+
+func (a attributes) empty() bool { return a.set == 0 && a.clear == 0 && a.propagation == 0 }

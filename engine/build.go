@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/berth-engine/berth/build"
+	"github.com/berth-engine/berth/build/session/server"
 	"github.com/berth-engine/berth/build/solver"
 	"github.com/berth-engine/berth/container"
 	"github.com/berth-engine/berth/container/bundle"
@@ -39,6 +40,7 @@ func (e *Engine) Build(ctx context.Context, req build.Request, tags []string) (d
 	}
 	l := e.leases.lease()
 	defer l.end()
+	req.Hold = func(layers []digest.Digest) { l.hold(layers...) }
 	made, err := e.builder.Build(ctx, req)
 	if err != nil {
 		return "", build.Result{}, err
@@ -54,6 +56,9 @@ func (e *Engine) Build(ctx context.Context, req build.Request, tags []string) (d
 	}
 	return img.ID, made, nil
 }
+
+// BuildContexts is where the files of builds' contexts are kept.
+func (e *Engine) BuildContexts() *server.Store { return e.builder.Contexts() }
 
 // buildImages is the engine as where a build's base images come from.
 type buildImages Engine

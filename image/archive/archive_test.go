@@ -17,6 +17,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -363,6 +364,45 @@ func TestWriteRefusals(t *testing.T) {
 }
 
 var errTest = errors.New("test")
+
+// TestCompressed: the archive as a whole may be compressed, as `docker save | gzip` makes it.
+func TestCompressed(t *testing.T) {
+	src := newMemory()
+	one := makeImage(t, src, amd64(), "one")
+	var plain, zstded bytes.Buffer
+	if err := Write(t.Context(), &plain, []Named{{one, tags(t, "x")}}, src); err != nil {
+		t.Fatal(err)
+	}
+	z, err := zstd.NewWriter(&zstded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := z.Write(plain.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, archive := range map[string][]byte{"gzip": gzipped(t, plain.Bytes()), "zstd": zstded.Bytes()} {
+		t.Run(name, func(t *testing.T) {
+			got, _, err := read(t, archive, ReadOptions{})
+			if err != nil || len(got) != 1 || got[0].Ref.Digest != one.Digest {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if _, _, err := read(t, archive[:len(archive)/2], ReadOptions{}); !errdefs.IsDataLoss(err) {
+				t.Errorf("cut in half: %v", err)
+			}
+			if _, _, err := read(t, archive[:len(archive)-3], ReadOptions{}); err == nil {
+				t.Error("without its last bytes it was taken")
+			}
+			flipped := bytes.Clone(archive)
+			flipped[len(flipped)/2] ^= 4
+			if _, _, err := read(t, flipped, ReadOptions{}); err == nil {
+				t.Error("with a flipped bit it was taken")
+			}
+		})
+	}
+}
 
 // entry is an entry of a tar that is made by hand.
 type entry struct {

@@ -55,7 +55,8 @@ func (c *contents) read(ctx context.Context, r io.Reader, opts ReadOptions, dst 
 		case errors.Is(err, io.EOF) && n == 0:
 			return invalid("it is empty")
 		case errors.Is(err, io.EOF):
-			return nil
+			_, err := io.Copy(io.Discard, r) // what compressed it has a checksum at its end
+			return err
 		case err != nil:
 			return explainTar(err, n)
 		case n >= maxEntries:

@@ -1,7 +1,6 @@
 package protocol
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -71,7 +70,7 @@ func (c *Conn) advance(side Side, kind Kind) error {
 // Send sends a message: v is nil, bytes, or what becomes JSON. files go with it; the caller keeps them. More files
 // than fit beside one message are sent before it.
 func (c *Conn) Send(kind Kind, v any, files ...*os.File) error {
-	payload, err := encode(v)
+	payload, err := Encode(v)
 	if err != nil {
 		return err
 	}
@@ -94,16 +93,6 @@ func (c *Conn) Send(kind Kind, v any, files ...*os.File) error {
 	return err
 }
 
-func encode(v any) ([]byte, error) {
-	switch v := v.(type) {
-	case nil:
-		return nil, nil
-	case []byte:
-		return v, nil
-	}
-	return json.Marshal(v)
-}
-
 // send sends one frame. out must be held.
 func (c *Conn) send(kind Kind, payload []byte, fds []int) error {
 	if err := c.advance(c.side, kind); err != nil {
@@ -121,14 +110,6 @@ type Message struct {
 	Kind    Kind
 	Payload []byte     // valid until the next Recv
 	Files   []*os.File // the receiver's to close
-}
-
-// Decode reads the payload into v.
-func (m *Message) Decode(v any) error {
-	if err := json.Unmarshal(m.Payload, v); err != nil {
-		return fmt.Errorf("shim protocol: message %q: %w", rune(m.Kind), err)
-	}
-	return nil
 }
 
 // Close closes the files that came with the message.

@@ -13,7 +13,6 @@ type PrepareRequest struct {
 	ID     string
 	Spec   *specs.Spec
 	Cgroup string // of the container, as runtime/cgroup names it
-	Shims  string // cgroup that the shim itself goes to, "" for none
 }
 
 // StartRequest asks for a container.
@@ -21,7 +20,6 @@ type StartRequest struct {
 	ID         string
 	Dir        string // the container's run-time directory
 	Spec       *specs.Spec
-	Shims      string // cgroup that the shim itself goes to, "" for none
 	Filter     []byte // compiled seccomp filter; empty: none
 	FilterBits uint
 	Init       bool
@@ -111,6 +109,7 @@ type Failure struct {
 	Detail       string
 	Exec         bool // the program itself could not be executed
 	Gone         bool // what was asked for has ended
+	NoTerminal   bool // a size was given to what has none
 }
 
 // ExitReport says how a process ended.
@@ -120,6 +119,7 @@ type ExitReport struct {
 	OOMKilled  bool
 	LogOffset  int64
 	LogDropped int64
+	Lost       bool // the shim was lost; written by the engine
 }
 
 // State is what a shim says of its container.

@@ -57,10 +57,7 @@ func OpenRecord(dir string) (*RecordFile, error) {
 // Write overwrites the record, in one call.
 func (file *RecordFile) Write(r Record) error {
 	r.Version = Version
-	b, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("container record: %w", err)
-	}
+	b := text(r)
 	b = fmt.Appendf(b, "\ncrc32:%08x\n", crc32.ChecksumIEEE(b))
 	if len(b) > recordSize {
 		return fmt.Errorf("container record: %d bytes, room is for %d", len(b), recordSize)

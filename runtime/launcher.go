@@ -2,106 +2,162 @@ package runtime
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
-	"sync"
-	"time"
+	goruntime "runtime"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-)
 
-var errNotBuilt = errors.New("not built yet")
+	"github.com/berth-engine/berth/internal/cleanup"
+	"github.com/berth-engine/berth/runtime/protocol"
+	"github.com/berth-engine/berth/runtime/seccomp"
+)
 
 // Launcher starts shims and finds them again. Safe for use by several goroutines.
 type Launcher struct {
 	opts Options
-	mu   sync.Mutex
 }
 
 // New returns a Launcher. It starts filling the warm slots in the background.
-func New(opts Options) (*Launcher, error) { return &Launcher{opts: opts}, nil }
+func New(opts Options) (*Launcher, error) {
+	if opts.CgroupParent == "" {
+		opts.CgroupParent = "/berth"
+	}
+	if _, err := os.Stat(opts.Program); err != nil {
+		return nil, fmt.Errorf("the program that keeps containers: %w", err)
+	}
+	return &Launcher{opts: opts}, nil
+}
 
 // Close gives up the warm slots and waits until they are gone. Running containers are not touched.
 func (l *Launcher) Close() error { return nil }
 
 // NewID returns a new id for a container: that of a warm slot if one is free (a container that is
 // started soon under this id, with usual namespaces, takes the slot), else a random one.
-func (l *Launcher) NewID() string { return "" }
+func (l *Launcher) NewID() string {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
 
 // Start starts the container. When it returns without error, the process was executed.
 //
 // A process that could not be started is a *StartError; then nothing is left of the container but Dir.
 // Nothing is left either when ctx ends.
-func (l *Launcher) Start(ctx context.Context, cfg Config) (*Shim, error) { return nil, errNotBuilt }
+func (l *Launcher) Start(ctx context.Context, cfg Config) (_ *Shim, err error) {
+	filter, err := cfg.filter()
+	if err != nil {
+		return nil, err
+	}
+	r, files := cfg.request(filter)
+	undo := cleanup.New()
+	defer undo.Run(&err)
 
-// Reconnect finds the container's shim after a restart of the engine.
-//
-// Where there is none any more, the error is an *EndedError with what the exit record says (its kind is
-// errdefs.ErrNotFound). A container whose shim was lost is killed by its cgroup first; its Exit has Lost set.
-// Where dir has no record (the container was never started), Exit is nil in the error.
-func (l *Launcher) Reconnect(ctx context.Context, id, dir string) (*Shim, error) {
-	return nil, errNotBuilt
+	var attached *protocol.Conn
+	if cfg.Attach != nil {
+		ours, theirs, err := protocol.Pair()
+		if err != nil {
+			return nil, err
+		}
+		defer theirs.Close()
+		undo.Add(ours.Close)
+		if attached, err = protocol.NewConn(ours, protocol.Engine, protocol.Streaming); err != nil {
+			return nil, err
+		}
+		files = append(files, theirs)
+	}
+	p, err := l.launch(cfg.ID, cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	undo.Add(func() error { return l.abandon(ctx, p, &cfg) })
+	stop := p.interrupt(ctx)
+	defer stop()
+	if err := p.conn.Send(protocol.Start, r, files...); err != nil {
+		return nil, p.because(ctx, err)
+	}
+	m, err := p.conn.Recv()
+	if err != nil {
+		return nil, p.because(ctx, err)
+	}
+	if m.Kind == protocol.Failed {
+		var f protocol.Failure
+		if err := m.Decode(&f); err != nil {
+			return nil, err
+		}
+		return nil, startError(f, cfg.Spec.Process.Args)
+	}
+	var started protocol.StartedReply
+	if err := m.Decode(&started); err != nil {
+		return nil, err
+	}
+	if !stop() { // ctx ended in this moment
+		return nil, context.Cause(ctx)
+	}
+	undo.Cancel()
+	s := newShim(ctx, l, cfg.ID, cfg.Dir, p.conn)
+	s.pid, s.started, s.cgroup = started.Pid, started.At, l.cgroupOf(cfg.Spec, cfg.ID)
+	if attached != nil {
+		s.attached = newStream(attached, false)
+	}
+	s.watch()
+	return s, nil
 }
 
-// Destroy kills what is left of a container (processes, cgroup, shim), whatever its state, and waits until
-// it is gone. It is idempotent; dir itself stays. Spec's cgroup is found in dir's record, or by id.
-func (l *Launcher) Destroy(ctx context.Context, id, dir string) error { return errNotBuilt }
-
-// Shim is the engine's hold on the process that owns one container.
-type Shim struct{}
-
-// ID returns the container's id.
-func (s *Shim) ID() string { return "" }
-
-// Pid returns the process id of the container's first process in the engine's pid namespace. It is for
-// showing, never for sending signals.
-func (s *Shim) Pid() int { return 0 }
-
-// Started returns when the process was executed.
-func (s *Shim) Started() time.Time { return time.Time{} }
-
-// Cgroup returns the container's cgroup as runtime/cgroup names it.
-func (s *Shim) Cgroup() string { return "" }
-
-// Attached returns the stream that Config.Attach asked for, nil without. It is the caller's to close.
-func (s *Shim) Attached() *Stream { return nil }
-
-// Attach attaches a stream to the running container. What was written before is in the log only.
-func (s *Shim) Attach(ctx context.Context, opts AttachOptions) (*Stream, error) {
-	return nil, errNotBuilt
+// filter returns the seccomp program for the container; nil: none.
+func (cfg *Config) filter() (*seccomp.Program, error) {
+	if cfg.Filter != nil || cfg.Spec.Linux == nil || cfg.Spec.Linux.Seccomp == nil {
+		return cfg.Filter, nil
+	}
+	p, err := seccomp.Compile(cfg.Spec.Linux.Seccomp, goruntime.GOARCH)
+	if err != nil {
+		return nil, err
+	}
+	if p.Notify {
+		return nil, errors.New("seccomp: SCMP_ACT_NOTIFY is not supported yet: use a profile without it")
+	}
+	return &p, nil
 }
 
-// Exec runs another process in the container. A process that could not be started is a *StartError.
-func (s *Shim) Exec(ctx context.Context, cfg ExecConfig) (*ExecProcess, error) {
-	return nil, errNotBuilt
+// request is the container as its shim hears of it, and the descriptors that go along, but for the stream's.
+func (cfg *Config) request(filter *seccomp.Program) (protocol.StartRequest, []*os.File) {
+	r := protocol.StartRequest{
+		ID: cfg.ID, Dir: cfg.Dir, Spec: withoutSeccomp(cfg.Spec), Init: cfg.Init,
+		Stdin: protocol.StdinMode(cfg.Stdin), Log: protocol.Log(cfg.Log),
+	}
+	if filter != nil {
+		r.Filter, r.FilterBits = filter.BPF, filter.Flags
+	}
+	var files []*os.File
+	if cfg.Root != nil {
+		r.Files.Root, files = true, append(files, cfg.Root)
+	}
+	for _, m := range cfg.Mounts {
+		r.Files.Mounts, files = append(r.Files.Mounts, m.Destination), append(files, m.Tree)
+	}
+	if cfg.NetNS != nil {
+		r.Files.NetNS, files = true, append(files, cfg.NetNS)
+	}
+	for _, l := range cfg.Listeners {
+		r.Files.Listeners = append(r.Files.Listeners, protocol.Listener{Proto: l.Proto, To: l.To})
+		files = append(files, l.Socket)
+	}
+	if cfg.Attach != nil {
+		a := cfg.Attach.request()
+		r.Files.Stream, r.Attach = true, &a
+	}
+	return r, files
 }
 
-// Signal sends sig to the container's first process, or with all to every process in its cgroup.
-// The error is errdefs.ErrNotFound when it has ended.
-func (s *Shim) Signal(ctx context.Context, sig int, all bool) error { return errNotBuilt }
-
-// Resize sets the terminal's size. Without a terminal the error is errdefs.ErrFailedPrecondition.
-func (s *Shim) Resize(ctx context.Context, size Size) error { return errNotBuilt }
-
-// Wait waits until the container has ended. It may be called any number of times, at any time.
-func (s *Shim) Wait(ctx context.Context) (Exit, error) { return Exit{}, errNotBuilt }
-
-// Done is closed when the container has ended; Wait then returns at once.
-func (s *Shim) Done() <-chan struct{} { return nil }
-
-// State asks the shim.
-func (s *Shim) State(ctx context.Context) (State, error) { return State{}, errNotBuilt }
-
-// Rootfs returns an O_PATH descriptor of the container's root directory, with everything that is mounted
-// below it in the container. It is the caller's to close, and must be used with RESOLVE_IN_ROOT only.
-func (s *Shim) Rootfs(ctx context.Context) (*os.File, error) { return nil, errNotBuilt }
-
-// Pause freezes every process of the container, Resume thaws them.
-func (s *Shim) Pause(ctx context.Context) error  { return errNotBuilt }
-func (s *Shim) Resume(ctx context.Context) error { return errNotBuilt }
-
-// Update changes the container's limits.
-func (s *Shim) Update(ctx context.Context, r *specs.LinuxResources) error { return errNotBuilt }
-
-// Close lets go of the shim: the container runs on. Streams that are attached stay.
-func (s *Shim) Close() error { return nil }
+// withoutSeccomp leaves out what has been compiled: it is the largest part of a specification.
+func withoutSeccomp(spec *specs.Spec) *specs.Spec {
+	if spec.Linux == nil || spec.Linux.Seccomp == nil {
+		return spec
+	}
+	c, linux := *spec, *spec.Linux
+	linux.Seccomp, c.Linux = nil, &linux
+	return &c
+}

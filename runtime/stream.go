@@ -1,10 +1,11 @@
 package runtime
 
 import (
-	"context"
+	"errors"
 	"io"
+	"sync"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/berth-engine/berth/runtime/protocol"
 )
 
 // AttachOptions say what a stream carries.
@@ -15,6 +16,8 @@ type AttachOptions struct {
 	DropWhenSlow bool
 }
 
+func (o *AttachOptions) request() protocol.AttachRequest { return protocol.AttachRequest(*o) }
+
 // Kind says which stream a piece of output belongs to. The values are those of Docker's multiplexed streams.
 type Kind byte
 
@@ -24,61 +27,186 @@ const (
 )
 
 // Stream is an attachment to a process: its input one way, its output and its exit the other.
-// Write, CloseWrite and Resize may be used beside Next.
-type Stream struct{}
+// Write, CloseWrite, Resize and Close may be used beside Next.
+type Stream struct {
+	conn *protocol.Conn
+	stay bool // Close leaves the connection until the process has ended (exec: its exit comes on it)
+
+	pieces   chan piece
+	taken    chan struct{} // the piece is done with
+	has      bool          // a piece is out; of the goroutine that calls Next
+	closing  sync.Once
+	detached chan struct{} // closed by Close
+	ended    chan struct{} // closed when exit and err are set
+	exit     Exit
+	err      error // io.EOF where exit is known
+}
+
+type piece struct {
+	kind Kind
+	data []byte
+}
+
+// newStream returns the stream on conn, which it closes at the end.
+func newStream(conn *protocol.Conn, stay bool) *Stream {
+	s := &Stream{conn: conn, stay: stay, pieces: make(chan piece), taken: make(chan struct{}), detached: make(chan struct{}), ended: make(chan struct{})}
+	go s.read()
+	return s
+}
+
+// read receives until the process has ended or the connection has, and hands output over piece by piece.
+func (s *Stream) read() {
+	defer close(s.ended)
+	defer s.conn.Close()
+	for {
+		m, err := s.conn.Recv()
+		if err != nil {
+			s.err = ErrLost
+			return
+		}
+		m.Close()
+		switch m.Kind {
+		case protocol.Stdout:
+			s.hand(piece{Stdout, m.Payload})
+		case protocol.Stderr:
+			s.hand(piece{Stderr, m.Payload})
+		case protocol.Slow:
+			s.err = ErrSlow
+			return
+		case protocol.Exit:
+			var r protocol.ExitReport
+			if s.err = m.Decode(&r); s.err == nil {
+				s.exit, s.err = exitOf(r), io.EOF
+			}
+			return
+		}
+	}
+}
+
+// hand waits until the piece was taken and is done with. After Close nobody takes it.
+func (s *Stream) hand(p piece) {
+	select {
+	case s.pieces <- p:
+		select {
+		case <-s.taken:
+		case <-s.detached:
+		}
+	case <-s.detached:
+	}
+}
 
 // Next returns the next piece of output, valid until the next call. With a terminal everything is Stdout.
-// After the last byte the error is io.EOF, and Exit tells the status; ErrSlow when the stream was dropped;
-// another error when the connection broke (the shim was lost).
-func (s *Stream) Next() (Kind, []byte, error) { return 0, nil, io.EOF }
+// After the last byte the error is io.EOF, and Exit tells the status; ErrSlow when the stream was dropped, ErrLost
+// when the shim was, ErrDetached after Close.
+func (s *Stream) Next() (Kind, []byte, error) {
+	if s.has {
+		s.has = false
+		select {
+		case s.taken <- struct{}{}:
+		case <-s.detached:
+		}
+	}
+	select {
+	case p := <-s.pieces:
+		s.has = true
+		return p.kind, p.data, nil
+	case <-s.detached:
+		return 0, nil, ErrDetached
+	case <-s.ended:
+		return 0, nil, s.err
+	}
+}
 
 // Exit returns how the process ended, after Next returned io.EOF.
-func (s *Stream) Exit() Exit { return Exit{} }
+func (s *Stream) Exit() Exit {
+	select {
+	case <-s.ended:
+		return s.exit
+	default:
+		return Exit{}
+	}
+}
 
-// Copy writes all output to stdout and stderr (nil: dropped) until the process ends.
-func (s *Stream) Copy(stdout, stderr io.Writer) (Exit, error) { return Exit{}, errNotBuilt }
+// Copy writes all output to stdout and stderr (nil: dropped) until the process ends. The error is that of Next, or of
+// the writer that failed; then the stream can still be read.
+func (s *Stream) Copy(stdout, stderr io.Writer) (Exit, error) {
+	for {
+		kind, data, err := s.Next()
+		if err == io.EOF {
+			return s.Exit(), nil
+		}
+		if err != nil {
+			return Exit{}, err
+		}
+		w := stdout
+		if kind == Stderr {
+			w = stderr
+		}
+		if w == nil {
+			continue
+		}
+		if _, err := w.Write(data); err != nil {
+			return Exit{}, err
+		}
+	}
+}
+
+// stdinChunk is how much goes into one message, in bytes.
+const stdinChunk = 32 << 10
 
 // Write sends stdin. It waits while the process does not read.
-func (s *Stream) Write(p []byte) (int, error) { return 0, errNotBuilt }
+func (s *Stream) Write(p []byte) (int, error) {
+	for done := 0; done < len(p); {
+		n := min(len(p)-done, stdinChunk)
+		if err := s.conn.Send(protocol.Stdin, p[done:done+n]); err != nil {
+			return done, s.closed(err)
+		}
+		done += n
+	}
+	return len(p), nil
+}
+
+// closed is err, or what it means that the connection is closed.
+func (s *Stream) closed(err error) error {
+	select {
+	case <-s.ended:
+		return io.ErrClosedPipe
+	case <-s.detached:
+		return ErrDetached
+	default:
+		return err
+	}
+}
 
 // CloseWrite is the end of stdin (see Stdin for what it means to the process). Without it, the end of the
 // stream, or of the engine, is no end of the process's stdin.
-func (s *Stream) CloseWrite() error { return errNotBuilt }
-
-// Resize sets the terminal's size.
-func (s *Stream) Resize(size Size) error { return errNotBuilt }
-
-// Close detaches. The process runs on.
-func (s *Stream) Close() error { return nil }
-
-// ExecConfig is one more process for a running container.
-type ExecConfig struct {
-	// Process is what is run; user and groups are numbers. Terminal and ConsoleSize are taken from it.
-	Process *specs.Process
-	// Attach says what the stream carries. Output that nobody asked for is thrown away.
-	Attach AttachOptions
-	// EndWithEngine kills the process when the connection to the engine ends (a health check).
-	EndWithEngine bool
+func (s *Stream) CloseWrite() error {
+	if err := s.conn.Send(protocol.CloseStdin, nil); err != nil {
+		return s.closed(err)
+	}
+	return nil
 }
 
-// ExecProcess is a process that was added.
-type ExecProcess struct{}
-
-// Pid returns its process id in the engine's pid namespace, for showing.
-func (p *ExecProcess) Pid() int { return 0 }
-
-// Stream returns the stream. Somebody must read it to its end (Next or Copy), also when nothing is attached:
-// the exit status comes on it.
-func (p *ExecProcess) Stream() *Stream { return nil }
-
-// Wait waits for the end. Output that was not read by Stream().Next before is dropped.
-func (p *ExecProcess) Wait(ctx context.Context) (Exit, error) { return Exit{}, errNotBuilt }
-
 // Resize sets the terminal's size.
-func (p *ExecProcess) Resize(ctx context.Context, size Size) error { return errNotBuilt }
+func (s *Stream) Resize(size Size) error {
+	if err := s.conn.Send(protocol.Resize, protocol.Size(size)); err != nil {
+		return s.closed(err)
+	}
+	return nil
+}
 
-// Kill sends the process a signal.
-func (p *ExecProcess) Kill(ctx context.Context, sig int) error { return errNotBuilt }
-
-// Close lets go of the process; it runs on unless EndWithEngine was set.
-func (p *ExecProcess) Close() error { return nil }
+// Close detaches. The process runs on.
+func (s *Stream) Close() error {
+	var err error
+	s.closing.Do(func() {
+		close(s.detached)
+		if s.stay {
+			return
+		}
+		if e := s.conn.Close(); e != nil && !errors.Is(e, io.ErrClosedPipe) && !isClosed(e) {
+			err = e
+		}
+		<-s.ended
+	})
+	return err
+}

@@ -1,0 +1,155 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/berth-engine/berth/runtime/protocol"
+)
+
+// Reconnect finds the container's shim after a restart of the engine.
+//
+// Where there is none any more, the error is an *EndedError with what the exit record says (its kind is
+// errdefs.ErrNotFound). A container whose shim was lost is killed by its cgroup first; its Exit has Lost set.
+// Where dir has no record (the container was never started), Exit is nil in the error.
+func (l *Launcher) Reconnect(ctx context.Context, id, dir string) (*Shim, error) {
+	s, err := l.reconnect(ctx, id, dir)
+	if !isAbsent(err) {
+		return s, err
+	}
+	r, err := protocol.ReadRecord(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &EndedError{ID: id}
+	}
+	if err == nil && r.Exit != nil {
+		exit := exitOf(*r.Exit)
+		return nil, &EndedError{ID: id, Exit: &exit}
+	}
+	exit, err := l.lost(ctx, id, dir)
+	if err != nil {
+		return nil, err
+	}
+	return nil, &EndedError{ID: id, Exit: &exit}
+}
+
+// reconnect asks the shim to say when the container ends. One that is starting its container just now answers when it
+// has, or goes away.
+func (l *Launcher) reconnect(ctx context.Context, id, dir string) (*Shim, error) {
+	conn, err := dial(dir)
+	if err != nil {
+		return nil, err
+	}
+	m, err := ask(ctx, conn, protocol.Watch, nil)
+	var state protocol.State
+	if err == nil {
+		err = m.Decode(&state)
+	}
+	if err == nil && state.Exited != nil {
+		exit := exitOf(*state.Exited)
+		err = &EndedError{ID: id, Exit: &exit}
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	s := newShim(ctx, l, id, dir, conn)
+	s.pid, s.started, s.cgroup = state.Pid, state.Started, state.Cgroup
+	s.watch()
+	return s, nil
+}
+
+// lost ends a container whose shim is gone: its exit record says how it ended or, where the shim was killed, the
+// container is killed by its cgroup and the record written.
+func (l *Launcher) lost(ctx context.Context, id, dir string) (Exit, error) {
+	r, err := protocol.ReadRecord(dir)
+	if err == nil && r.Exit != nil {
+		return exitOf(*r.Exit), nil
+	}
+	if err != nil { // a record that is not there or damaged names no cgroup
+		r = protocol.Record{ID: id, Cgroup: l.cgroupOf(nil, id)}
+	}
+	if err := killGroup(ctx, r.Cgroup); err != nil {
+		return Exit{}, fmt.Errorf("container %s lost its shim and cannot be killed: %w", id, err)
+	}
+	r.Exit = &protocol.ExitReport{Status: 137, At: time.Now(), Lost: true}
+	if err := writeRecord(dir, r); err != nil {
+		return Exit{}, fmt.Errorf("container %s: %w", id, err)
+	}
+	return exitOf(*r.Exit), nil
+}
+
+// writeRecord writes the record in the shim's place. A run-time directory that is gone needs none.
+func writeRecord(dir string, r protocol.Record) error {
+	f, err := protocol.OpenRecord(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = protocol.CreateRecord(dir, r)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Write(r), f.Close())
+}
+
+// Destroy kills what is left of a container (processes, cgroup, shim), whatever its state, and waits until
+// it is gone. It is idempotent; dir itself stays. Of a container that has ended the shim is left alone: it ends when
+// the streams that are attached have been read.
+func (l *Launcher) Destroy(ctx context.Context, id, dir string) error {
+	r, err := protocol.ReadRecord(dir)
+	if err != nil { // a record that is not there or damaged names no cgroup
+		r = protocol.Record{Cgroup: l.cgroupOf(nil, id)}
+	}
+	return l.destroy(ctx, id, dir, r)
+}
+
+func (l *Launcher) destroy(ctx context.Context, id, dir string, r protocol.Record) error {
+	if err := killGroup(ctx, r.Cgroup); err != nil {
+		return fmt.Errorf("kill container %s: %w", id, err)
+	}
+	if r.Exit == nil {
+		if err := l.outlive(ctx, id, dir); err != nil {
+			return err
+		}
+	}
+	err := removeGroup(ctx, r.Cgroup)
+	for _, name := range []string{protocol.SocketName, protocol.RecordName} {
+		if e := os.Remove(filepath.Join(dir, name)); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("remove what is left of container %s: %w", id, err)
+	}
+	return nil
+}
+
+// outlive waits until the shim of a killed container has reported its end.
+func (l *Launcher) outlive(ctx context.Context, id, dir string) error {
+	s, err := l.reconnect(ctx, id, dir)
+	var ended *EndedError
+	if isAbsent(err) || errors.As(err, &ended) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("end of container %s: %w", id, err)
+	}
+	defer s.Close()
+	_, err = s.Wait(ctx)
+	return err
+}
+
+// abandon ends a shim whose start failed or was given up, and all that it has made.
+func (l *Launcher) abandon(ctx context.Context, p *shimProcess, cfg *Config) error {
+	p.kill()
+	err := p.conn.Close()
+	return errors.Join(err, l.destroy(context.WithoutCancel(ctx), cfg.ID, cfg.Dir, protocol.Record{Cgroup: l.cgroupOf(cfg.Spec, cfg.ID)}))
+}
+
+func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }

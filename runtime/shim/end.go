@@ -1,0 +1,70 @@
+package shim
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-engine/berth/runtime/protocol"
+)
+
+// end waits for the container's first process, takes everything that is left of it, and reports.
+func (c *container) end() {
+	status := c.reaper.wait(c.pid, c.pidfd)
+	exit := protocol.ExitReport{Status: status, At: time.Now()}
+	_ = c.group.killAll(c.ctx) // where the container shares a pid namespace, others may be alive; nothing can be done about a failure
+	exit.OOMKilled = c.group.oomKilled()
+
+	c.io.readers.hurry()
+	c.io.drain()
+	if c.log != nil {
+		exit.LogOffset, exit.LogDropped = c.log.End()
+		_ = c.log.Close()
+	}
+	for _, p := range c.proxies { // who starts the container again gets its ports
+		p.close()
+	}
+	c.record.Exit = &exit
+	_ = c.file.Write(c.record) // its bytes are there since before the start; the engine is told in any case
+
+	c.mu.Lock()
+	c.exit = exit
+	close(c.ended)
+	c.mu.Unlock()
+	c.io.readers.finish(exit)
+	c.io.close()
+	_ = c.group.remove(c.ctx) // Launcher.Destroy does it where we cannot
+	_ = os.Remove(filepath.Join(c.dir, protocol.SocketName))
+	_ = c.socket.Close()
+}
+
+// waitStatus waits for the process behind pidfd and reaps it. No thread waits: the descriptor is polled.
+func waitStatus(pid int, pidfd *os.File) int {
+	var status unix.WaitStatus
+	raw, err := pidfd.SyscallConn()
+	if err == nil {
+		err = raw.Read(func(uintptr) bool {
+			n, e := wait4(pid, &status, unix.WNOHANG)
+			return n != 0 || e != nil
+		})
+	}
+	if err != nil { // a kernel whose pidfd cannot be polled
+		_, _ = wait4(pid, &status, 0)
+	}
+	if status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return status.ExitStatus()
+}
+
+func wait4(pid int, status *unix.WaitStatus, options int) (int, error) {
+	for {
+		n, err := unix.Wait4(pid, status, options, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}

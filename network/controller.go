@@ -22,7 +22,9 @@ type Controller struct {
 	host    *host
 	fw      *firewall
 
-	// Locks are taken in this order: attachment.op, lan.up, forwarding.mu, mu, firewall.mu.
+	// Locks are taken in this order: attachment.op, binding, lan.up, forwarding.mu, mu,
+	// firewall.others, firewall.mu.
+	binding  sync.Mutex
 	mu       sync.Mutex
 	networks map[string]*lan        // by id; guarded by mu
 	attached map[string]*attachment // by container id; guarded by mu

@@ -17,6 +17,8 @@ import (
 type firewall struct {
 	names names
 
+	others sync.Mutex // held while other firewalls are changed, which may take their tools a second; before mu
+
 	mu       sync.Mutex // after every other lock of this package
 	conn     *nftables.Conn
 	bridges  map[string]bridgeRules // by interface; guarded by mu
@@ -68,9 +70,10 @@ func (f *firewall) hangUp() error {
 // removeBridge must follow.
 func (f *firewall) addBridge(b bridgeRules) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.bridges[b.Interface] = b
-	if err := f.rebuild(); err != nil {
+	err := f.rebuild()
+	f.mu.Unlock()
+	if err != nil {
 		return err
 	}
 	return f.settleForeign("")
@@ -78,12 +81,17 @@ func (f *firewall) addBridge(b bridgeRules) error {
 
 func (f *firewall) removeBridge(name string) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if _, had := f.bridges[name]; !had {
+	_, had := f.bridges[name]
+	delete(f.bridges, name)
+	var err error
+	if had {
+		err = f.rebuild()
+	}
+	f.mu.Unlock()
+	if !had {
 		return nil
 	}
-	delete(f.bridges, name)
-	return errors.Join(f.rebuild(), f.settleForeign(name))
+	return errors.Join(err, f.settleForeign(name))
 }
 
 // publish adds mappings that are not there yet.
@@ -198,6 +206,10 @@ func (f *firewall) beforeOfOthers(family string) (*forwardedBefore, error) {
 
 // load says what the table should hold, and makes it so.
 func (f *firewall) load(bridges []bridgeRules, ms []mapping, before forwardRecord) error {
+	return errors.Join(f.loadTable(bridges, ms, before), f.settleForeign(""))
+}
+
+func (f *firewall) loadTable(bridges []bridgeRules, ms []mapping, before forwardRecord) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.before = before
@@ -209,12 +221,17 @@ func (f *firewall) load(bridges []bridgeRules, ms []mapping, before forwardRecor
 	for _, m := range ms {
 		f.mappings[m.key()] = m
 	}
-	return errors.Join(f.rebuild(), f.settleForeign(""))
+	return f.rebuild()
 }
 
 // heal puts back what others took away: Debian's nftables.conf begins with "flush ruleset", and
 // firewalls write their chains anew when they are reloaded.
 func (f *firewall) heal() (flushed bool, err error) {
+	flushed, err = f.healTable()
+	return flushed, errors.Join(err, f.settleForeign(""))
+}
+
+func (f *firewall) healTable() (flushed bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.bridges) == 0 {
@@ -228,10 +245,10 @@ func (f *firewall) heal() (flushed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("list nftables' tables: %w", err)
 	}
-	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == f.names.table }) {
-		flushed, err = true, f.rebuild()
+	if slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == f.names.table }) {
+		return false, nil
 	}
-	return flushed, errors.Join(err, f.settleForeign(""))
+	return true, f.rebuild()
 }
 
 // rebuild replaces the table by what it should be. It needs mu.

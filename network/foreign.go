@@ -28,8 +28,13 @@ import (
 //	                          the bridge already
 
 // settleForeign makes the rules in other firewalls those for the bridges that are there; leaving is
-// one that no longer is, "" for none. It needs mu.
+// one that no longer is, "" for none.
 func (f *firewall) settleForeign(leaving string) error {
+	f.others.Lock()
+	defer f.others.Unlock()
+	f.mu.Lock()
+	wanted := slices.Sorted(maps.Keys(f.bridges))
+	f.mu.Unlock()
 	conn, err := nftables.New()
 	if err != nil {
 		return err
@@ -38,7 +43,7 @@ func (f *firewall) settleForeign(leaving string) error {
 	if err != nil {
 		return fmt.Errorf("list nftables' chains: %w", err)
 	}
-	g := guests{conn: conn, chains: chains, tag: f.names.table, wanted: slices.Sorted(maps.Keys(f.bridges)), leaving: leaving}
+	g := guests{conn: conn, chains: chains, tag: f.names.table, wanted: wanted, leaving: leaving}
 	return errors.Join(g.iptables(nftables.TableFamilyIPv4), g.iptables(nftables.TableFamilyIPv6), g.legacy(), g.firewalld(), g.unknown())
 }
 
@@ -257,22 +262,19 @@ func (g *guests) firewalld() error {
 	}) {
 		return nil
 	}
-	out, err := program("firewall-cmd", "--zone=trusted", "--list-interfaces")
-	if err != nil {
-		return fmt.Errorf("firewalld drops what is forwarded, and could not be asked to let containers through (put interface %s into its zone trusted): %w: %w", strings.Join(g.wanted, ", "), err, errdefs.ErrFailedPrecondition)
-	}
-	there := strings.Fields(out)
-	if slices.Contains(there, g.leaving) {
-		if _, err := program("firewall-cmd", "--zone=trusted", "--remove-interface="+g.leaving); err != nil {
-			return fmt.Errorf("take bridge %s out of firewalld's zone trusted: %w", g.leaving, err)
+	// Its tool takes half a second to say what its rules say as well.
+	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: firewalldTable}
+	for _, name := range append([]string{g.leaving}, g.wanted...) {
+		there, err := g.names(table, name)
+		if err != nil {
+			return err
 		}
-	}
-	for _, name := range g.wanted {
-		if slices.Contains(there, name) {
+		if leaving := name == g.leaving; there != leaving || name == "" {
 			continue
 		}
-		if _, err := program("firewall-cmd", "--zone=trusted", "--change-interface="+name); err != nil {
-			return fmt.Errorf("put bridge %s into firewalld's zone trusted: %w", name, err)
+		verb := map[bool]string{true: "--change-interface=", false: "--remove-interface="}[name != g.leaving]
+		if _, err := program("firewall-cmd", "--zone=trusted", verb+name); err != nil {
+			return fmt.Errorf("firewalld drops what is forwarded, and could not be asked to let containers through (firewall-cmd --zone=trusted %s%s): %w: %w", verb, name, err, errdefs.ErrFailedPrecondition)
 		}
 	}
 	return nil

@@ -31,7 +31,14 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(helperEnv); role != "" {
 		os.Exit(helper(role))
 	}
-	if os.Geteuid() != 0 || os.Getenv(insideEnv) != "" {
+	if os.Geteuid() != 0 {
+		os.Exit(m.Run())
+	}
+	if os.Getenv(insideEnv) != "" {
+		if err := resetNamespace(); err != nil {
+			fmt.Fprintln(os.Stderr, "set up the tests' network namespace:", err)
+			os.Exit(1)
+		}
 		os.Exit(m.Run())
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
@@ -45,6 +52,21 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "run the tests in a network namespace:", err)
 		os.Exit(1)
 	}
+}
+
+// resetNamespace makes a new namespace what it is on a machine that has just started: the kernel
+// copies some values from the machine's own namespace, where an engine may run.
+func resetNamespace() error {
+	for _, s := range []sysctl{
+		{"net/ipv4/ip_forward", "0"}, {"net/ipv4/conf/all/accept_redirects", "1"}, {"net/ipv4/conf/all/rp_filter", "0"},
+		{"net/ipv6/conf/all/forwarding", "0"}, {"net/ipv6/conf/default/accept_ra", "1"}, {"net/ipv6/conf/default/disable_ipv6", "0"},
+		{"net/ipv6/conf/default/accept_dad", "0"}, // addresses that stay as they are
+	} {
+		if err := writeSysctl(s.path, s.value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // machine is the host that an engine runs on, with the world outside beside it.
@@ -80,7 +102,6 @@ func newMachine(t testing.TB) *machine {
 	must(t, m.in(out.file, func() error {
 		return errors.Join(writeSysctl("net/ipv6/conf/default/disable_ipv6", "0"), writeSysctl("net/ipv6/conf/default/accept_dad", "0"))
 	}))
-	must(t, writeSysctl("net/ipv6/conf/default/accept_dad", "0")) // addresses that stay as they are
 	must(t, r.addVeth(veth{host: "wire0", inside: "wire0", mac: macFor(outsideAddr), mtu: 1500, ns: int(out.file.Fd())}))
 	must(t, configureWire(r, hostAddr, hostAddr6))
 	index, err := out.index("wire0")

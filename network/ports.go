@@ -192,6 +192,8 @@ func (c *Controller) openBinding(a *attachment, b PortBinding, hosts []netip.Add
 // openPort opens and claims one port on all of hosts; port 0 becomes what the kernel finds free for
 // the first. The error is unavailable where something has it.
 func (c *Controller) openPort(a *attachment, port Port, hosts []netip.Addr) (_ []Listener, err error) {
+	c.binding.Lock() // so that who has a port has also claimed it, and can be named
+	defer c.binding.Unlock()
 	var listeners []Listener
 	defer func() {
 		if err != nil {

@@ -154,7 +154,7 @@ func (e EndpointRequest) plain() bool {
 // name fills in the names under which the endpoint's container is found: in user-defined networks
 // its name, short id, host name and aliases.
 func (e *Endpoint) name(req EndpointRequest, a *Attached, n Network) {
-	e.Aliases = slices.Clone(req.Aliases)
+	e.Aliases, e.Names = slices.Clone(req.Aliases), nil
 	if n.Predefined() {
 		return
 	}

@@ -37,6 +37,8 @@ type Controller struct {
 	watch   watch
 	notices *notices
 	chores  sync.WaitGroup // what nobody waits for but Close
+
+	unguarded sync.Once // says that guardLoopback failed
 }
 
 // phase is how far a Controller's life has come.

@@ -400,6 +400,8 @@ func helper(role string) int {
 	switch args[0] {
 	case "churn":
 		err = churn(args[1], args[2])
+	case "nobpf":
+		err = withoutBPF(args[1], args[2])
 	case "hold":
 		err = hold(args[1], args[2])
 	default:

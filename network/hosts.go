@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -40,6 +41,36 @@ func (c *Controller) Hosts(containerID string) ([]HostEntry, error) {
 	}
 	slices.SortFunc(others, func(x, y HostEntry) int { return x.Addr.Compare(y.Addr) })
 	return append(own, others...), nil
+}
+
+// Rename changes the name under which an attached container is found. An unknown container is no
+// error: it gets its name when it is attached.
+func (c *Controller) Rename(ctx context.Context, containerID, name string) error {
+	end, err := c.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
+	a, err := c.hold(containerID)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer a.op.Unlock()
+	c.mu.Lock()
+	a.Name = name
+	a.Endpoints = slices.Clone(a.Endpoints)
+	for i := range a.Endpoints {
+		ep := &a.Endpoints[i]
+		if l := c.networks[ep.NetworkID]; l != nil {
+			ep.name(EndpointRequest{Aliases: ep.Aliases}, &a.Attached, l.record)
+		}
+	}
+	c.mu.Unlock()
+	c.namesChanged(a.Endpoints)
+	return c.writeState(a)
 }
 
 func (e Endpoint) entries(names []string) []HostEntry {

@@ -76,6 +76,12 @@ func TestHosts(t *testing.T) {
 	if got := hostsFile(t, c, "db"); !containsLine(got, " alone a late") {
 		t.Errorf("db does not find who came later:\n%s", got)
 	}
+	must(t, c.Rename(t.Context(), "alone", "lonely"))
+	told("alone", "db")
+	if got := hostsFile(t, c, "db"); !containsLine(got, " lonely alone a late") {
+		t.Errorf("a new name is not found:\n%s", got)
+	}
+	must(t, c.Rename(t.Context(), "nobody", "x"))
 	must(t, c.Disconnect(t.Context(), "alone", alone.NS, "two"))
 	told("alone", "db")
 	must(t, c.Detach(t.Context(), "db"))

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"sync"
 	"testing"
 	"time"
 )
@@ -43,21 +45,23 @@ func testIsolation(t *testing.T, netfilter string) {
 	m.serve(m.outside, TCP, ":90", "world")
 	m.serve(m.outside, UDP, outsideAddr.String()+":90", "world")
 	m.serve(m.host, TCP, "127.0.0.1:70", "host")
+	var probes sync.WaitGroup // most of the time is waiting for what must not come
+	blocked := func(ns *os.File, proto, addr string) { probes.Go(func() { m.blocked(ns, proto, addr) }) }
 	for name, pair := range nets {
 		from, own := pair[0].NS, pair[0].Endpoints[0].IPv4.Addr().String()
 		for _, proto := range []string{TCP, UDP} {
 			peer := pair[1].Endpoints[0].IPv4.Addr().String() + ":80"
 			if name == "silent" {
-				m.blocked(from, proto, peer)
+				blocked(from, proto, peer)
 			} else {
 				m.reaches(from, proto, peer, name+"-b to "+own)
 			}
 			m.reaches(m.host, proto, own+":80", name+"-a to "+c.gateway(t, name).String())
-			m.blocked(m.outside, proto, own+":80")
+			blocked(m.outside, proto, own+":80")
 			world := outsideAddr.String() + ":90"
 			switch name {
 			case "inside":
-				m.blocked(from, proto, world)
+				blocked(from, proto, world)
 			case "routed": // the world knows the way back
 				m.reaches(from, proto, world, "world to "+own)
 			default:
@@ -66,11 +70,12 @@ func testIsolation(t *testing.T, netfilter string) {
 		}
 		for other, there := range nets {
 			if other != name {
-				m.blocked(from, TCP, there[0].Endpoints[0].IPv4.Addr().String()+":80")
+				blocked(from, TCP, there[0].Endpoints[0].IPv4.Addr().String()+":80")
 			}
 		}
-		m.blocked(from, TCP, "127.0.0.1:70")
+		blocked(from, TCP, "127.0.0.1:70")
 	}
+	probes.Wait()
 	// An internal network's container that makes itself a route out, or to a neighbour's network.
 	inside := nets["inside"][0]
 	runIn(t, inside.NS, "ip", "route", "add", "default", "via", c.gateway(t, "inside").String())

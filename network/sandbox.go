@@ -74,7 +74,9 @@ func (c *Controller) setPort(n Network, veth string) error {
 		return err
 	}
 	if err := c.host.guardLoopback(index); err != nil {
-		c.log.Warn("only the firewall's rules keep a container from the host's loopback addresses", "interface", veth, "error", err)
+		c.unguarded.Do(func() {
+			c.log.Warn("only the firewall's rules keep containers from the host's loopback addresses", "error", err)
+		})
 	}
 	if isolated, hairpin := !n.option(OptionICC, true), bridgeNetfilter(); isolated || hairpin {
 		return c.host.setPort(index, isolated, hairpin)

@@ -126,7 +126,7 @@ func Open(ctx context.Context, opts Options) (_ *Engine, err error) {
 	if slots == 0 {
 		slots = 2
 	}
-	if e.runtime, err = runtime.New(runtime.Options{
+	if e.runtime, err = runtime.New(ctx, runtime.Options{
 		Program: opts.Runtime, ExecRoot: opts.ExecRoot, CgroupParent: e.cgroupParent(), Slots: max(slots, 0),
 	}); err != nil {
 		return nil, err

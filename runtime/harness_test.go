@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +44,7 @@ type bench struct {
 	dir      string // its run-time and log directories are below
 	tree     string // the root file system, a directory
 	parent   string // cgroup
+	warm     bool   // containers take slots
 }
 
 const busybox = "/bin/busybox"
@@ -76,7 +77,11 @@ func newBench(t testing.TB) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.launcher, err = runtime.New(runtime.Options{Program: exe, ExecRoot: dir, CgroupParent: b.parent}); err != nil {
+	opts := runtime.Options{Program: exe, ExecRoot: dir, CgroupParent: b.parent}
+	if b.warm = strings.Contains(t.Name(), "/warm/"); b.warm {
+		opts.Slots = 2
+	}
+	if b.launcher, err = runtime.New(context.Background(), opts); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -85,6 +90,11 @@ func newBench(t testing.TB) *bench {
 		}
 		b.checkCgroups()
 	})
+	if b.warm { // slots are made for what was started last
+		b.warm = false
+		b.run(b.config("/bin/true"))
+		b.warm = true
+	}
 	return b
 }
 
@@ -113,6 +123,9 @@ func (b *bench) checkCgroups() {
 // config returns the configuration of a container that runs the shell command.
 func (b *bench) config(args ...string) runtime.Config {
 	b.t.Helper()
+	if b.warm {
+		b.until("a slot waits", func() bool { return b.launcher.Waiting() > 0 })
+	}
 	id := b.launcher.NewID()
 	dir := filepath.Join(b.dir, "c", id)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -166,7 +179,11 @@ type container struct {
 // start starts it and destroys it at the end of the test.
 func (b *bench) start(cfg runtime.Config) *container {
 	b.t.Helper()
+	waiting := shimsOf(cfg.ID)
 	s, err := b.launcher.Start(b.t.Context(), cfg)
+	if now := shimsOf(cfg.ID); err == nil && b.warm && (len(waiting) == 0 || len(now) > 0 && !slices.Contains(waiting, now[0])) {
+		b.t.Errorf("the container's shim did not wait for it: %v, then %v", waiting, now)
+	}
 	if err != nil {
 		b.t.Fatalf("start %v: %v", cfg.Spec.Process.Args, err)
 	}
@@ -283,6 +300,18 @@ func (c *container) shimPid() int {
 	return parent
 }
 
+// shimsOf lists the shims with this id in their command line, and their children that wait in a slot.
+func shimsOf(id string) (pids []string) {
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range lines {
+		line, _ := os.ReadFile(path)
+		if string(line) == "berth-runtime\x00shim\x00"+id+"\x00" {
+			pids = append(pids, path)
+		}
+	}
+	return pids
+}
+
 // gone tells whether there is no process of this pid, or only one that has ended.
 func gone(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -292,5 +321,3 @@ func gone(pid int) bool {
 	_, rest, _ := strings.Cut(string(stat), ") ")
 	return strings.HasPrefix(rest, "Z")
 }
-
-var _ = exec.Command

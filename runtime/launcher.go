@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	goruntime "runtime"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -18,26 +19,46 @@ import (
 
 // Launcher starts shims and finds them again. Safe for use by several goroutines.
 type Launcher struct {
-	opts Options
+	opts  Options
+	ctx   context.Context // for what is done in the background; it never ends
+	slots slots
 }
 
-// New returns a Launcher. It starts filling the warm slots in the background.
-func New(opts Options) (*Launcher, error) {
+// New returns a Launcher. It keeps warm slots in the background, with the values of ctx but not its end: Close ends them.
+func New(ctx context.Context, opts Options) (*Launcher, error) {
 	if opts.CgroupParent == "" {
 		opts.CgroupParent = "/berth"
 	}
 	if _, err := os.Stat(opts.Program); err != nil {
 		return nil, fmt.Errorf("the program that keeps containers: %w", err)
 	}
-	return &Launcher{opts: opts}, nil
+	l := &Launcher{opts: opts, ctx: context.WithoutCancel(ctx)}
+	if opts.Slots > 0 {
+		if err := l.openSlots(); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
 }
 
 // Close gives up the warm slots and waits until they are gone. Running containers are not touched.
-func (l *Launcher) Close() error { return nil }
+func (l *Launcher) Close() error {
+	if l.opts.Slots > 0 {
+		l.closeSlots()
+	}
+	return nil
+}
 
 // NewID returns a new id for a container: that of a warm slot if one is free (a container that is
 // started soon under this id, with usual namespaces, takes the slot), else a random one.
 func (l *Launcher) NewID() string {
+	if id := l.promise(); id != "" {
+		return id
+	}
+	return newID()
+}
+
+func newID() string {
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	return hex.EncodeToString(b[:])
@@ -53,9 +74,6 @@ func (l *Launcher) Start(ctx context.Context, cfg Config) (_ *Shim, err error) {
 		return nil, err
 	}
 	r, files := cfg.request(filter)
-	undo := cleanup.New()
-	defer undo.Run(&err)
-
 	var attached *protocol.Conn
 	if cfg.Attach != nil {
 		ours, theirs, err := protocol.Pair()
@@ -63,17 +81,57 @@ func (l *Launcher) Start(ctx context.Context, cfg Config) (_ *Shim, err error) {
 			return nil, err
 		}
 		defer theirs.Close()
-		undo.Add(ours.Close)
 		if attached, err = protocol.NewConn(ours, protocol.Engine, protocol.Streaming); err != nil {
-			return nil, err
+			return nil, errors.Join(err, ours.Close())
 		}
 		files = append(files, theirs)
 	}
-	p, err := l.launch(cfg.ID, cfg.Dir)
+	s, err := l.startWarm(ctx, &cfg, r, files)
+	if s == nil && err == nil {
+		s, err = l.startCold(ctx, &cfg, r, files)
+	}
+	if err != nil {
+		if attached != nil {
+			_ = attached.Close()
+		}
+		return nil, err
+	}
+	l.learn(&cfg)
+	if attached != nil {
+		s.attached = newStream(attached, false)
+	}
+	s.watch()
+	return s, nil
+}
+
+// startWarm starts the container in the slot that has its id. Neither a shim nor an error: there is no such slot, or
+// it did not work out; a new process may do better, or have the better error.
+func (l *Launcher) startWarm(ctx context.Context, cfg *Config, r protocol.StartRequest, files []*os.File) (*Shim, error) {
+	p, err := l.claim(cfg)
+	if p == nil || err != nil {
+		return nil, err
+	}
+	s, err := l.startOn(ctx, p, cfg, r, files)
+	var failed *StartError
+	if err == nil || ctx.Err() != nil || errors.As(err, &failed) && failed.Program != "" {
+		return s, err
+	}
+	return nil, nil
+}
+
+func (l *Launcher) startCold(ctx context.Context, cfg *Config, r protocol.StartRequest, files []*os.File) (*Shim, error) {
+	p, err := l.launch(cfg.ID, filepath.Join(cfg.Dir, crashLog))
 	if err != nil {
 		return nil, err
 	}
-	undo.Add(func() error { return l.abandon(ctx, p, &cfg) })
+	return l.startOn(ctx, p, cfg, r, files)
+}
+
+// startOn has the shim start the container. Where it fails nothing is left of either.
+func (l *Launcher) startOn(ctx context.Context, p *shimProcess, cfg *Config, r protocol.StartRequest, files []*os.File) (_ *Shim, err error) {
+	undo := cleanup.New()
+	defer undo.Run(&err)
+	undo.Add(func() error { return l.abandon(ctx, p, cfg) })
 	stop := p.interrupt(ctx)
 	defer stop()
 	if err := p.conn.Send(protocol.Start, r, files...); err != nil {
@@ -100,10 +158,6 @@ func (l *Launcher) Start(ctx context.Context, cfg Config) (_ *Shim, err error) {
 	undo.Cancel()
 	s := newShim(ctx, l, cfg.ID, cfg.Dir, p.conn)
 	s.pid, s.started, s.cgroup = started.Pid, started.At, l.cgroupOf(cfg.Spec, cfg.ID)
-	if attached != nil {
-		s.attached = newStream(attached, false)
-	}
-	s.watch()
 	return s, nil
 }
 

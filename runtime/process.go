@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -31,8 +30,8 @@ func shimEnv() []string {
 	return []string{"GOMAXPROCS=1", "GOGC=50", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"}
 }
 
-// launch starts berth-runtime as a shim.
-func (l *Launcher) launch(id, dir string) (_ *shimProcess, err error) {
+// launch starts berth-runtime as a shim, whose last words go to log.
+func (l *Launcher) launch(id, log string) (_ *shimProcess, err error) {
 	ours, theirs, err := protocol.Pair()
 	if err != nil {
 		return nil, err
@@ -42,7 +41,7 @@ func (l *Launcher) launch(id, dir string) (_ *shimProcess, err error) {
 	if err != nil {
 		return nil, errors.Join(err, ours.Close())
 	}
-	pidfd, err := l.spawn(id, dir, theirs)
+	pidfd, err := l.spawn(id, log, theirs)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s for container %s: %w", l.opts.Program, id, err), conn.Close())
 	}
@@ -52,13 +51,13 @@ func (l *Launcher) launch(id, dir string) (_ *shimProcess, err error) {
 }
 
 // spawn starts the process, in a session of its own, with the connection as descriptor 3.
-func (l *Launcher) spawn(id, dir string, conn *os.File) (*os.File, error) {
+func (l *Launcher) spawn(id, logPath string, conn *os.File) (*os.File, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer null.Close()
-	log, err := os.OpenFile(filepath.Join(dir, crashLog), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	log, err := os.OpenFile(logPath, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +88,16 @@ func (p *shimProcess) reap() {
 		err := unix.Waitid(unix.P_PIDFD, int(fd), nil, unix.WEXITED, nil)
 		return err != unix.EAGAIN && err != unix.EINTR
 	})
+}
+
+// isGone tells whether the process has ended.
+func (p *shimProcess) isGone() bool {
+	select {
+	case <-p.gone:
+		return true
+	default:
+		return false
+	}
 }
 
 // kill kills the process and waits until it is gone.

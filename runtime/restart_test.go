@@ -29,7 +29,7 @@ func otherEngine(dir string) {
 	b := &bench{t: &noTest{}, dir: dir, tree: filepath.Join(dir, "root"), parent: os.Getenv("BERTH_TEST_CGROUP")}
 	exe, err := os.Executable()
 	if err == nil {
-		b.launcher, err = runtime.New(runtime.Options{Program: exe, ExecRoot: dir, CgroupParent: b.parent})
+		b.launcher, err = runtime.New(context.Background(), runtime.Options{Program: exe, ExecRoot: dir, CgroupParent: b.parent})
 	}
 	if err != nil {
 		panic(err)

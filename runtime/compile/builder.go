@@ -39,6 +39,7 @@ type builder struct {
 	treeRegs   []script.Reg // Inputs.Mounts
 
 	flags       uintptr // of the first clone
+	lateNetwork bool    // see Inputs
 	waits       bool    // the script ends in a slot's meeting point
 	inbox       script.Inbox
 	devicesMade bool // the slot's /dev has its devices

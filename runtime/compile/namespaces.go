@@ -68,6 +68,7 @@ func (b *builder) enterNamespaces() (flags uintptr) {
 		n, ok := b.namespace(kind)
 		switch {
 		case !ok:
+		case kind == specs.NetworkNamespace && b.lateNetwork:
 		case n.Path != "" || b.in.Namespaces[kind] != nil:
 			joined = append(joined, n)
 		case kind == specs.CgroupNamespace: // made after the cgroup was joined

@@ -24,6 +24,10 @@ type Inputs struct {
 	// Namespaces are descriptors to join, for types that the configuration lists; they take the place of its paths.
 	Namespaces map[specs.LinuxNamespaceType]*os.File
 
+	// LateNetwork says that a slot's network namespace, which the configuration lists, is joined in its second half:
+	// Finish then needs its descriptor in Namespaces.
+	LateNetwork bool
+
 	// Cgroup is what the child joins before anything else; nil joins nothing.
 	Cgroup *cgroup.Join
 

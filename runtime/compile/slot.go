@@ -20,6 +20,7 @@ func Prepare(spec *specs.Spec, in Inputs) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.lateNetwork = in.LateNetwork
 	if err := b.prepare(); err != nil {
 		return nil, joinClose(b, err)
 	}
@@ -60,7 +61,7 @@ func (b *builder) prepare() error {
 func (b *builder) makeAhead(m specs.Mount) error {
 	dest := clean(m.Destination)
 	ahead := slices.Contains(madeAhead, m.Type) && (m.Type != "tmpfs" || dest == "/dev")
-	if !ahead {
+	if !ahead || m.Type == "sysfs" && b.lateNetwork { // a sysfs shows the network namespace that it was made in
 		return nil
 	}
 	o, err := parseOptions(m.Options)
@@ -150,7 +151,19 @@ func (b *builder) finish() error {
 	for i, m := range b.in.Mounts {
 		b.treeRegs = append(b.treeRegs, b.file("tree "+clean(m.Destination), b.in.Mounts[i].Tree))
 	}
+	network, late := b.namespace(specs.NetworkNamespace)
+	var networkFile script.Reg
+	if late = late && b.lateNetwork; late {
+		f := b.in.Namespaces[specs.NetworkNamespace]
+		if f == nil {
+			return fmt.Errorf("this slot takes its network namespace as a descriptor")
+		}
+		networkFile = b.file("namespace network", f)
+	}
 	b.Take(b.inbox, b.regs...)
+	if late {
+		b.setns(network, networkFile)
+	}
 	b.oomScore(b.oomScoreAdj(), b.procfs(), "self/oom_score_adj")
 	if err := b.fill(); err != nil {
 		return err

@@ -36,6 +36,8 @@ func (r *PrepareRequest) decode(d *specjson.Decoder) {
 			r.Spec = d.Spec()
 		case "Cgroup":
 			r.Cgroup = d.String()
+		case "LateNetwork":
+			r.LateNetwork = d.Bool()
 		default:
 			d.Skip()
 		}

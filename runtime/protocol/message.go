@@ -13,6 +13,8 @@ type PrepareRequest struct {
 	ID     string
 	Spec   *specs.Spec
 	Cgroup string // of the container, as runtime/cgroup names it
+	// LateNetwork says that the network namespace comes with the StartRequest.
+	LateNetwork bool
 }
 
 // StartRequest asks for a container.

@@ -43,7 +43,7 @@ func prepare(ctx context.Context, m protocol.Message) (_ *slot, err error) {
 		return nil, err
 	}
 	defer join.Close()
-	s.plan, err = compile.Prepare(req.Spec, compile.Inputs{Cgroup: join, DeathSignal: unix.SIGKILL})
+	s.plan, err = compile.Prepare(req.Spec, compile.Inputs{Cgroup: join, DeathSignal: unix.SIGKILL, LateNetwork: req.LateNetwork})
 	if err != nil {
 		return nil, fmt.Errorf("prepare a slot: %w", err)
 	}

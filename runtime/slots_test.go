@@ -1,0 +1,139 @@
+package runtime_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/berth-engine/berth/runtime"
+)
+
+// TestSlots has containers that take warm slots pass what others pass.
+func TestSlots(t *testing.T) {
+	for name, test := range map[string]func(*testing.T){
+		"run": TestRun, "last byte": TestLastByte, "stdin": TestStdin, "terminal": TestTerminal, "exec": TestExec, "exec terminal": TestExecTerminal,
+		"start errors": TestStartErrors, "shim killed": TestShimKilled, "destroy": TestDestroy, "cancelled": TestCancelledStart,
+		"rootfs": TestRootfs, "published": TestPublishedTCP,
+	} {
+		t.Run("warm/"+name, test)
+	}
+}
+
+// newNetNS returns a network namespace of its own.
+func newNetNS(t *testing.T) *os.File {
+	t.Helper()
+	type made struct {
+		f   *os.File
+		err error
+	}
+	done := make(chan made)
+	go func() {
+		lockForGood()
+		if err := syscall.Unshare(syscall.CLONE_NEWNET); err != nil {
+			done <- made{nil, err}
+			return
+		}
+		f, err := os.Open("/proc/thread-self/ns/net")
+		done <- made{f, err}
+	}()
+	m := <-done
+	if m.err != nil {
+		t.Fatal(m.err)
+	}
+	t.Cleanup(func() { m.f.Close() })
+	return m.f
+}
+
+// TestNetworkOfASlot: the network namespace comes with the container, and /sys shows it.
+func TestNetworkOfASlot(t *testing.T) {
+	t.Run("warm/network", func(t *testing.T) {
+		b := newBench(t)
+		inNetwork := func() runtime.Config {
+			cfg := b.config("/bin/true")
+			cfg.NetNS = newNetNS(t)
+			cfg.Spec.Mounts = append(cfg.Spec.Mounts, specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}})
+			return cfg
+		}
+		b.warm = false // the first ones have no slot: none was modelled on them
+		b.until("a container with a network of its own took a slot", func() bool {
+			cfg := inNetwork()
+			want, err := os.Readlink("/proc/self/fd/" + itoa(int(cfg.NetNS.Fd())))
+			if err != nil {
+				t.Fatal(err)
+			}
+			waiting := shimsOf(cfg.ID)
+			cfg.Spec.Process.Args = sh("readlink /proc/self/ns/net; ls /sys/class/net; read x")
+			cfg.Stdin, cfg.Attach = runtime.StdinOnce, &runtime.AttachOptions{Stdin: true, Stdout: true}
+			c := b.start(cfg)
+			now := shimsOf(cfg.ID)
+			if err := c.Attached().CloseWrite(); err != nil {
+				t.Error(err)
+			}
+			if got, _ := b.read(c.Attached()); got.out != want+"\nlo\n" {
+				t.Errorf("%q, want %q and lo only", got.out, want)
+			}
+			return len(waiting) > 0 && len(now) > 0 && slices.Contains(waiting, now[0])
+		})
+	})
+}
+
+// TestSlotThatDoesNotFit: a container that took a slot's id and looks otherwise starts all the same.
+func TestSlotThatDoesNotFit(t *testing.T) {
+	t.Run("warm/other", func(t *testing.T) {
+		b := newBench(t)
+		cfg := b.config("/bin/echo", "started")
+		b.warm = false
+		cfg.Spec.Linux.Namespaces = cfg.Spec.Linux.Namespaces[:2]
+		cfg.Spec.Hostname = ""
+		if got, exit := b.run(cfg); got.out != "started\n" || exit.Status != 0 {
+			t.Errorf("%q, %+v", got.out, exit)
+		}
+	})
+}
+
+// TestSlotKilled: a slot that died while it waited is no loss.
+func TestSlotKilled(t *testing.T) {
+	t.Run("warm/killed", func(t *testing.T) {
+		b := newBench(t)
+		cfg := b.config("/bin/echo", "started")
+		b.warm = false
+		for _, path := range shimsOf(cfg.ID) {
+			if err := syscall.Kill(atoi(filepath.Base(filepath.Dir(path))), syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, exit := b.run(cfg); got.out != "started\n" || exit.Status != 0 {
+			t.Errorf("%q, %+v", got.out, exit)
+		}
+	})
+}
+
+// TestClose: nothing is left of the slots.
+func TestClose(t *testing.T) {
+	t.Run("warm/close", func(t *testing.T) {
+		b := newBench(t)
+		b.until("two slots wait", func() bool { return b.launcher.Waiting() == 2 })
+		before := children(t)
+		if len(before) < 2 {
+			t.Errorf("children %v", before)
+		}
+		if err := b.launcher.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if after := children(t); len(after) > len(before)-2 {
+			t.Errorf("children %v, then %v", before, after)
+		}
+		exe, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.launcher, err = runtime.New(context.Background(), runtime.Options{Program: exe, ExecRoot: b.dir, CgroupParent: b.parent}); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -21,6 +21,7 @@ import (
 type Launcher struct {
 	opts  Options
 	ctx   context.Context // for what is done in the background; it never ends
+	nest  *nest           // nil: shims need none
 	slots slots
 }
 
@@ -33,6 +34,10 @@ func New(ctx context.Context, opts Options) (*Launcher, error) {
 		return nil, fmt.Errorf("the program that keeps containers: %w", err)
 	}
 	l := &Launcher{opts: opts, ctx: context.WithoutCancel(ctx)}
+	var err error
+	if l.nest, err = newNest(opts.CgroupParent); err != nil {
+		return nil, fmt.Errorf("cgroup of the shims: %w", err)
+	}
 	if opts.Slots > 0 {
 		if err := l.openSlots(); err != nil {
 			return nil, err
@@ -46,7 +51,7 @@ func (l *Launcher) Close() error {
 	if l.opts.Slots > 0 {
 		l.closeSlots()
 	}
-	return nil
+	return l.nest.close(l)
 }
 
 // NewID returns a new id for a container: that of a warm slot if one is free (a container that is

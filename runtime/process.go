@@ -41,39 +41,43 @@ func (l *Launcher) launch(id, log string) (_ *shimProcess, err error) {
 	if err != nil {
 		return nil, errors.Join(err, ours.Close())
 	}
-	pidfd, err := l.spawn(id, log, theirs)
+	pid, pidfd, err := l.spawn(id, log, theirs)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s for container %s: %w", l.opts.Program, id, err), conn.Close())
 	}
 	p := &shimProcess{conn: conn, pidfd: pidfd, gone: make(chan struct{})}
 	go p.reap()
+	if err := l.nest.move(pid); err != nil {
+		p.kill()
+		return nil, errors.Join(err, conn.Close())
+	}
 	return p, nil
 }
 
 // spawn starts the process, in a session of its own, with the connection as descriptor 3.
-func (l *Launcher) spawn(id, logPath string, conn *os.File) (*os.File, error) {
+func (l *Launcher) spawn(id, logPath string, conn *os.File) (pid int, pidfd *os.File, err error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	defer null.Close()
 	log, err := os.OpenFile(logPath, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	defer log.Close()
 	fd := -1
-	_, err = syscall.ForkExec(l.opts.Program, []string{"berth-runtime", "shim", id}, &syscall.ProcAttr{
+	attributes := &syscall.SysProcAttr{Setsid: true, PidFD: &fd}
+	l.nest.attributes(attributes)
+	pid, err = syscall.ForkExec(l.opts.Program, []string{"berth-runtime", "shim", id}, &syscall.ProcAttr{
 		Dir: "/", Env: shimEnv(), Files: []uintptr{null.Fd(), null.Fd(), log.Fd(), conn.Fd()},
-		Sys: &syscall.SysProcAttr{Setsid: true, PidFD: &fd},
+		Sys: attributes,
 	})
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	if err := unix.SetNonblock(fd, true); err != nil { // so that it can be polled
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "pidfd"), nil
+	err = unix.SetNonblock(fd, true) // so that it can be polled
+	return pid, os.NewFile(uintptr(fd), "pidfd"), err
 }
 
 // reap waits for the process without keeping a thread waiting.

@@ -25,6 +25,6 @@ func (b *builder) filter() error {
 	if b.in.FilterFlags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 {
 		return fmt.Errorf("seccomp notifications are not supported yet")
 	}
-	b.Do("install the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, b.in.FilterFlags, p)
+	b.Do("install the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uint64(b.in.FilterFlags), p)
 	return nil
 }

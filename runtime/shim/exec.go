@@ -141,10 +141,9 @@ func (p *process) end(c *container) {
 	p.io.drain()
 	p.io.readers.finish(exit)
 	p.io.endInput()
-	p.io.linger()
+	_ = p.pidfd.Close()
 	go func() {
-		<-c.ended
+		p.io.linger(c.ended)
 		p.io.close()
-		_ = p.pidfd.Close()
 	}()
 }

@@ -263,15 +263,26 @@ func (s *stdio) drain() {
 	}
 }
 
-// linger goes on reading, for nobody, where something still holds the outputs open: closing them would kill it with
-// SIGPIPE. close ends it.
-func (s *stdio) linger() {
+// linger goes on reading, for nobody, while something still holds the outputs open: closing them would kill it with
+// SIGPIPE. It returns when nothing does, or at the end. A terminal is not held: it hangs up, as terminals do.
+func (s *stdio) linger(end <-chan struct{}) {
+	if s.master != nil {
+		return
+	}
 	for _, o := range s.outputs {
 		if o.eof {
 			continue
 		}
-		if err := o.file.SetReadDeadline(never); err == nil {
-			o.start()
+		if err := o.file.SetReadDeadline(never); err != nil {
+			continue
+		}
+		o.start()
+	}
+	for _, o := range s.outputs {
+		select {
+		case <-o.done:
+		case <-end:
+			return
 		}
 	}
 }

@@ -63,12 +63,11 @@ func startDaemon(dir string, flags ...string) (*daemon, error) {
 		log, _ := os.ReadFile(d.log.Name())
 		return nil, fmt.Errorf("%w\n%s", err, log)
 	}
-	d.cmd.Process.Release() // waited for above
 	return d, nil
 }
 
 // cgroupPrefix begins the names of this run's cgroups.
-func cgroupPrefix() string { return fmt.Sprintf("/%s%d-", prefix, os.Getpid()) }
+func cgroupPrefix() string { return "/" + prefix + run() + "-" }
 
 // berth runs the command line against the engine.
 func (d *daemon) berth(args ...string) (string, error) {

@@ -17,8 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// insideVariable marks the process that has the namespaces.
+// insideVariable marks the process that has the namespaces. Its value is the run's number: the pid of
+// the process outside.
 const insideVariable = "BERTH_E2E_INSIDE"
+
+// run is this run's number.
+func run() string { return os.Getenv(insideVariable) }
 
 func TestMain(m *testing.M) {
 	if os.Geteuid() != 0 {
@@ -31,12 +35,18 @@ func TestMain(m *testing.M) {
 	os.Exit(inside(m))
 }
 
-// reexec runs the tests again in network and mount namespaces of their own, and passes their result on.
+// reexec runs the tests again in namespaces of their own, and passes their result on. The pid namespace
+// is for the machine's safety: no signal of a test that went wrong leaves it, and with its first process
+// everything in it ends.
 func reexec() int {
+	if err := sweep(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: sweep what a killed run left:", err)
+		return 1
+	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), insideVariable+"=1")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", insideVariable, os.Getpid()))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID}
 	err := cmd.Run()
 	var failed *exec.ExitError
 	switch {
@@ -65,13 +75,13 @@ func inside(m *testing.M) (code int) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fail("private mounts", err)
 	}
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fail("proc of the pid namespace", err)
+	}
 	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fail("loopback: "+string(out), err)
 	}
-	if err := sweep(); err != nil {
-		return fail("sweep what a killed run left", err)
-	}
-	dir, err := os.MkdirTemp("/var/tmp", fmt.Sprintf("%s%d-", prefix, os.Getpid()))
+	dir, err := os.MkdirTemp("/var/tmp", prefix+run()+"-")
 	if err != nil {
 		return fail("directory", err)
 	}

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -10,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // prefix begins the name of everything that these tests make.
@@ -168,41 +165,47 @@ func awaitClean(before sight) (left string) {
 	return left
 }
 
-// sweep removes what runs that were killed have left under our prefix: their process is gone.
+// sweep removes what runs that were killed have left under our prefix: directories and cgroups. Their
+// processes, mounts and links went with their namespaces.
 func sweep() error {
-	dirs, err := filepath.Glob("/var/tmp/" + prefix + "*")
-	if err != nil {
-		return err
+	var left []string
+	for _, pattern := range []string{"/var/tmp/", "/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
+		found, err := filepath.Glob(pattern + prefix + "*")
+		if err != nil {
+			return err
+		}
+		left = append(left, found...)
 	}
-	for _, dir := range dirs {
-		text, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
+	for _, path := range left {
+		text, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), prefix), "-")
 		pid, err := strconv.Atoi(text)
 		if err != nil || syscall.Kill(pid, 0) == nil {
 			continue
 		}
-		if err := unmountBelow(dir); err != nil {
-			return err
+		if strings.HasPrefix(path, "/sys/") {
+			err = removeGroups(path)
+		} else {
+			err = os.RemoveAll(path)
 		}
-		if err := os.RemoveAll(dir); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func unmountBelow(dir string) error {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+// removeGroups removes a cgroup and those below it.
+func removeGroups(dir string) error {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	lines := strings.Split(strings.TrimSpace(string(mounts)), "\n")
-	for i := len(lines) - 1; i >= 0; i-- {
-		at := strings.Fields(lines[i])[4]
-		if strings.HasPrefix(at, dir+"/") {
-			if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
-				return &fs.PathError{Op: "unmount", Path: at, Err: err}
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := removeGroups(filepath.Join(dir, e.Name())); err != nil {
+				return err
 			}
 		}
 	}
-	return nil
+	return os.Remove(dir)
 }

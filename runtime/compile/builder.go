@@ -40,6 +40,7 @@ type builder struct {
 
 	flags       uintptr // of the first clone
 	lateNetwork bool    // see Inputs
+	onOldRoot   int     // mounts of ours that lie on the old root's "/" when the root is changed
 	waits       bool    // the script ends in a slot's meeting point
 	inbox       script.Inbox
 	devicesMade bool // the slot's /dev has its devices

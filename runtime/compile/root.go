@@ -96,6 +96,11 @@ func (b *builder) changeRoot() {
 	b.Do("go back to the old root", unix.SYS_FCHDIR, old)
 	// else the unmount below would reach the host's mounts that are still its peers
 	b.Do("cut the old root off", unix.SYS_MOUNT, nil, ".", nil, unix.MS_REC|unix.MS_SLAVE, nil)
+	// "." is whatever lies on top there: first what we put onto the old root, then the old root itself. Left behind,
+	// it would be the root of everybody who enters the mount namespace.
+	for ; b.onOldRoot > 0; b.onOldRoot-- {
+		b.Do("let go of what lies on the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
+	}
 	b.Do("let go of the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
 	b.CloseReg(old)
 	b.Do("enter the root", unix.SYS_CHDIR, "/").On("/")

@@ -1,4 +1,4 @@
-// Command berth-runtime keeps containers: as a shim, which the engine starts once per container.
+// Command berth-runtime is an OCI runtime, and the shim that the engine starts once per container.
 package main
 
 import (
@@ -6,16 +6,17 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/berth-engine/berth/runtime/oci"
 	"github.com/berth-engine/berth/runtime/shim"
 )
 
 func main() {
-	if len(os.Args) < 2 || os.Args[1] != "shim" {
-		fmt.Fprintln(os.Stderr, "berth-runtime: this program is started by berthd, once for each container")
-		os.Exit(2)
+	if len(os.Args) >= 2 && os.Args[1] == "shim" {
+		if err := shim.Run(context.Background(), os.NewFile(3, "launch connection")); err != nil {
+			fmt.Fprintln(os.Stderr, "berth-runtime:", err)
+			os.Exit(1)
+		}
+		return
 	}
-	if err := shim.Run(context.Background(), os.NewFile(3, "launch connection")); err != nil {
-		fmt.Fprintln(os.Stderr, "berth-runtime:", err)
-		os.Exit(1)
-	}
+	os.Exit(oci.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

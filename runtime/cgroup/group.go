@@ -270,6 +270,18 @@ func (g *Group) freeze(ctx context.Context, frozen bool) error {
 	})
 }
 
+// Frozen says whether the group is frozen.
+func (g *Group) Frozen() (bool, error) {
+	at := g.controller("freezer")
+	switch {
+	case at == "":
+		return false, nil
+	case g.system.version == 2:
+		return fileHas(filepath.Join(at, "cgroup.events"), "frozen 1")
+	}
+	return fileHas(filepath.Join(at, "freezer.state"), "FROZEN")
+}
+
 func fileHas(path, line string) (bool, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {

@@ -40,7 +40,6 @@ type builder struct {
 
 	flags       uintptr // of the first clone
 	lateNetwork bool    // see Inputs
-	onOldRoot   int     // mounts of ours that lie on the old root's "/" when the root is changed
 	waits       bool    // the script ends in a slot's meeting point
 	inbox       script.Inbox
 	devicesMade bool // the slot's /dev has its devices
@@ -62,13 +61,20 @@ type mounted struct {
 type meeting func(p *Plan) ([]*os.File, error)
 
 func newBuilder(spec *specs.Spec, in Inputs) (*builder, error) {
-	s, err := script.New()
+	s, err := newScript(in.Record)
 	if err != nil {
 		return nil, err
 	}
 	b := &builder{Script: s, names: map[string]script.Reg{}, made: map[string]mounted{}, sources: map[string]script.Reg{}, bare: map[uint64]script.Buf{}}
 	b.use(spec, in)
 	return b, nil
+}
+
+func newScript(record *os.File) (*script.Script, error) {
+	if record != nil {
+		return script.NewIn(record)
+	}
+	return script.New()
 }
 
 func (b *builder) use(spec *specs.Spec, in Inputs) {

@@ -98,3 +98,12 @@ func (b *builder) setAmbient(set uint64) {
 		}
 	}
 }
+
+// Capabilities names all capabilities that are understood.
+func Capabilities() []string {
+	l := make([]string, len(capabilityNames))
+	for i, name := range capabilityNames {
+		l[i] = "CAP_" + name
+	}
+	return l
+}

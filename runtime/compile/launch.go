@@ -45,7 +45,7 @@ func (p *Plan) Launch() (*script.Child, error) {
 
 // clone makes the child, in its version 2 cgroup where clone3 can do that.
 func (p *Plan) clone() (*script.Child, error) {
-	o := script.StartOptions{Flags: p.b.flags}
+	o := script.StartOptions{Flags: p.b.flags, Vfork: p.b.in.Share && len(p.b.meet) == 0 && !p.b.handed && !p.b.in.Init}
 	if g := p.b.in.Cgroup; g != nil && g.Version == 2 && g.Dir != nil {
 		o.Cgroup = g.Dir
 	}

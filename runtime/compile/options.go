@@ -2,6 +2,7 @@ package compile
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -138,3 +139,19 @@ func (a attrOption) on(m attributes) attributes {
 }
 
 func (a attributes) empty() bool { return a.set == 0 && a.clear == 0 && a.propagation == 0 }
+
+// MountOptions names all mount options that are understood beside those of the file systems.
+func MountOptions() []string {
+	l := []string{"bind", "rbind", "defaults", "async", "tmpcopyup"}
+	for name := range superOptions {
+		l = append(l, name)
+	}
+	for name := range propagationOptions {
+		l = append(l, name)
+	}
+	for name := range attrOptions {
+		l = append(l, name, "r"+name)
+	}
+	slices.Sort(l)
+	return l
+}

@@ -15,7 +15,6 @@ func (b *builder) emptyDirectory() {
 	b.detached("tmpfs", "tmpfs", mountOptions{data: [][2]string{{"mode", "555"}, {"size", "0"}, {"nr_inodes", "1"}},
 		attr: attributes{set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}}, empty)
 	b.Do("put the empty directory into place", unix.SYS_MOVE_MOUNT, empty, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
-	b.onOldRoot++
 }
 
 // mask hides paths: a file behind /dev/null, a directory behind an empty one.

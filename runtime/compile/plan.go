@@ -63,6 +63,17 @@ type Inputs struct {
 	// Wait is a pipe or FIFO from which the child reads one byte before it executes the program ("create" of
 	// the OCI command line), nil: it goes on at once.
 	Wait *os.File
+	// Done is a descriptor that closes when the child executes the program, or ends: with Wait, for whoever waits
+	// for that; nil: nobody.
+	Done *os.File
+	// Record is a file that takes the script, so that whoever sends that byte can read why the start failed
+	// (script.ReadFailure); nil: nobody asks.
+	Record *os.File
+
+	// Share lets the child play in the caller's memory until its execve, where nothing has to be met: nothing is copied,
+	// but the calling thread stands still, and the caller can't be looked at any more by others of its user
+	// (PR_SET_DUMPABLE counts for both). For programs that start one container and end.
+	Share bool
 
 	// Host is what compiling needs to know of the machine; nil: this one is looked at.
 	Host *Host

@@ -96,12 +96,12 @@ func (b *builder) changeRoot() {
 	b.Do("go back to the old root", unix.SYS_FCHDIR, old)
 	// else the unmount below would reach the host's mounts that are still its peers
 	b.Do("cut the old root off", unix.SYS_MOUNT, nil, ".", nil, unix.MS_REC|unix.MS_SLAVE, nil)
-	// "." is whatever lies on top there: first what we put onto the old root, then the old root itself. Left behind,
-	// it would be the root of everybody who enters the mount namespace.
-	for ; b.onOldRoot > 0; b.onOldRoot-- {
-		b.Do("let go of what lies on the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
-	}
-	b.Do("let go of the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
+	// "." is what lies topmost on the old root (the empty directory of masks; whatever the host has there): until
+	// the old root itself is gone, when "." is in no namespace any more
+	again, done := b.Label(), b.Label()
+	b.Mark(again)
+	b.Do("let go of the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH).May(unix.EINVAL).Else(done).Then(again)
+	b.Mark(done)
 	b.CloseReg(old)
 	b.Do("enter the root", unix.SYS_CHDIR, "/").On("/")
 	if b.spec.Root != nil && b.spec.Root.Readonly {

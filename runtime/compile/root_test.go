@@ -2,11 +2,13 @@ package compile
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,7 +38,7 @@ func busybox(t testing.TB) string {
 	if err := os.WriteFile(dir+"/bin/busybox", b, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range strings.Fields("sh cat ls echo sleep id stat mount env readlink ps kill hostname true false grep touch mkdir ulimit chmod dd head tail test sort wc tty pwd nice su od stty umount mknod chown rm ln cp") {
+	for _, l := range strings.Fields("sh cat ls echo sleep id stat mount env readlink ps kill hostname true false grep touch mkdir ulimit chmod dd head tail test sort wc cut tty pwd nice su od stty umount mknod chown rm ln cp") {
 		if err := os.Symlink("busybox", dir+"/bin/"+l); err != nil {
 			t.Fatal(err)
 		}
@@ -218,6 +220,48 @@ func TestExec(t *testing.T) {
 	}
 }
 
+// The container's mount namespace holds what was asked for and nothing else: not the host's root, nor what the
+// start itself needed. An exec, which enters at the namespace's own root, sees the same.
+func TestMountsAreExactlyThese(t *testing.T) {
+	root := busybox(t)
+	for _, masked := range []bool{true, false} {
+		spec := specFor(root, "sleep", "1000")
+		want := []string{"/", "/dev", "/dev/mqueue", "/dev/pts", "/dev/shm", "/proc", "/proc/acpi", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/keys", "/proc/sys",
+			"/proc/sysrq-trigger", "/proc/timer_list", "/sys", "/sys/firmware"}
+		if !masked {
+			spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = nil, nil
+			want = []string{"/", "/dev", "/dev/mqueue", "/dev/pts", "/dev/shm", "/proc", "/sys"}
+		}
+		want = slices.DeleteFunc(want, func(p string) bool { // what this kernel does not have
+			_, err := os.Stat(p)
+			return err != nil && !strings.HasPrefix(p, "/dev")
+		})
+		pid := background(t, spec, Inputs{})
+		if got := mountPoints(t, pid); !slices.Equal(got, want) {
+			t.Errorf("masked %v: mounts %v, want %v", masked, got, want)
+		}
+		process := *spec.Process
+		process.Args = []string{"ls", "/"}
+		if got := execIn(t, pid, &process, ExecInputs{}); got.err != nil || got.out != "bin\ndev\netc\nproc\nroot\nsys\ntmp\n" {
+			t.Errorf("an exec sees %q, %v", got.out, got.err)
+		}
+	}
+}
+
+// mountPoints lists the mount points of a process's namespace, sorted.
+func mountPoints(t testing.TB, pid int) (l []string) {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		l = append(l, strings.Fields(line)[4])
+	}
+	slices.Sort(l)
+	return l
+}
+
 // A slot that was prepared before its container was known.
 func TestSlot(t *testing.T) {
 	root := busybox(t)
@@ -246,13 +290,14 @@ func TestSlot(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	spec := specFor("", "sh", "-c", "hostname; mount | wc -l; exit 3")
+	spec := specFor("", "sh", "-c", "hostname; ls /; cut -d' ' -f5 /proc/self/mountinfo | grep -v /proc/ | grep -v /sys/ | sort; exit 3")
 	if err := p.Finish(spec, Inputs{Root: rootfs, Stdio: [3]*os.File{nil, w, w}}); err != nil {
 		t.Fatal(err)
 	}
 	w.Close()
 	b, _ := io.ReadAll(r)
-	if status := wait(t, c.Pid); status != 3 || !strings.HasPrefix(string(b), "box\n") {
+	want := "box\nbin\ndev\netc\nproc\nroot\nsys\ntmp\n/\n/dev\n/dev/mqueue\n/dev/pts\n/dev/shm\n/proc\n/sys\n"
+	if status := wait(t, c.Pid); status != 3 || string(b) != want {
 		t.Errorf("status %d, output %q", status, b)
 	}
 }

@@ -129,6 +129,9 @@ func (b *builder) connections() {
 	if b.in.Wait != nil {
 		b.waitReg = b.file("start", b.in.Wait)
 	}
+	if b.in.Done != nil {
+		b.file("done", b.in.Done)
+	}
 	for fd := 3; fd < 3+b.in.PreserveFDs; fd++ {
 		b.Keep(fd)
 	}

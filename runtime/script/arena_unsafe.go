@@ -21,7 +21,9 @@ type step struct {
 	flags uint8
 	nmay  uint8
 	may   [maxMay]uint8
-	_     [7]uint8
+	_     [3]uint8
+	// where name and object are in the arena, 0: not written down; for a process that has only the file
+	name, object uint32
 }
 
 const (
@@ -73,8 +75,15 @@ type arena struct {
 	off int
 }
 
-func (a *arena) open() error {
-	m, err := unix.Mmap(-1, 0, arenaSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON|unix.MAP_NORESERVE)
+// open maps fd, which grows to the arena's size without taking room, or with -1 memory that has no file.
+func (a *arena) open(fd int) error {
+	flags := unix.MAP_SHARED | unix.MAP_NORESERVE
+	if fd < 0 {
+		flags |= unix.MAP_ANON
+	} else if err := unix.Ftruncate(fd, arenaSize); err != nil {
+		return err
+	}
+	m, err := unix.Mmap(fd, 0, arenaSize, unix.PROT_READ|unix.PROT_WRITE, flags)
 	if err != nil {
 		return err
 	}

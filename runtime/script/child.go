@@ -109,6 +109,7 @@ func (s *Script) Start(o StartOptions) (*Child, error) {
 		st.regs[p.reg] = p.value
 	}
 	s.writePrologue(append(slices.Clone(s.keep), theirs))
+	s.writeNames()
 	st.entry = int32(s.entry)
 	s.started = true
 	pid, pidfd, errno := s.clone(st, o)
@@ -220,6 +221,7 @@ func (c *Child) Go(files ...*os.File) error {
 	if err := c.s.Err(); err != nil {
 		return err
 	}
+	c.s.writeNames()
 	c.s.arena.publish(c.s.n)
 	var oob []byte
 	if len(files) > 0 {

@@ -53,6 +53,8 @@ type Script struct {
 	answer  Reg // takes what came at a meeting point
 	err     error
 	started bool
+	filed   bool // the arena is a file
+	written int  // steps whose names are in it
 }
 
 // info is what the printed form and a failure say of a step.
@@ -67,9 +69,25 @@ type preset struct {
 }
 
 // New returns an empty script. Close releases its memory.
-func New() (*Script, error) {
+func New() (*Script, error) { return newIn(-1) }
+
+// NewIn is New in a file (of a tmpfs), so that a process which did not start the child can ask by ReadFailure how
+// it went on after a step that waits for something else than its parent. The file may be closed afterwards.
+func NewIn(f *os.File) (*Script, error) {
+	fd, err := descriptor(f)
+	if err != nil {
+		return nil, err
+	}
+	s, err := newIn(fd)
+	if err == nil {
+		s.filed = true
+	}
+	return s, err
+}
+
+func newIn(fd int) (*Script, error) {
 	s := &Script{n: prologue, entry: prologue, regs: []string{"conn"}, info: make([]info, prologue, prologue+256)}
-	if err := s.arena.open(); err != nil {
+	if err := s.arena.open(fd); err != nil {
 		return nil, fmt.Errorf("memory for a start script: %w", err)
 	}
 	return s, nil

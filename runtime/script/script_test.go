@@ -317,6 +317,38 @@ func TestAbandon(t *testing.T) {
 	}
 }
 
+// A child that let go of its parent fails, and a process that has only the file knows why.
+func TestReadFailure(t *testing.T) {
+	f, err := os.CreateTemp(t.TempDir(), "script")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	s, err := NewIn(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.Meet("created")
+	s.Do("execute", unix.SYS_EXECVE, "/nonexistent", s.Strings([]string{"x"}), s.Strings(nil)).On("/nonexistent").Exec()
+	c := start(t, s, StartOptions{})
+	if err := c.Meet(); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := ReadFailure(f); f != nil || err != nil {
+		t.Errorf("before: %v, %v", f, err)
+	}
+	if err := c.Go(); err != nil {
+		t.Fatal(err)
+	}
+	c.reap(c.Pid)
+	c.Release()
+	got, err := ReadFailure(f)
+	if err != nil || got == nil || got.Status() != 127 || got.Error() != "execute /nonexistent: no such file or directory" {
+		t.Errorf("after: %v, %v", got, err)
+	}
+}
+
 // Nothing of ours is open in the program but 0, 1, 2.
 func TestDescriptorsAreClosed(t *testing.T) {
 	leak, err := unix.Open("/dev/null", unix.O_RDONLY, 0) // not close-on-exec

@@ -42,7 +42,7 @@ func (c *Controller) Connect(ctx context.Context, containerID string, ns *os.Fil
 	if err != nil {
 		return Endpoint{}, err
 	}
-	defer inside.close()
+	defer inside.rtnl.close()
 	if ep, err = c.plugNext(ctx, inside, l, a, ep); err != nil {
 		return Endpoint{}, fmt.Errorf("connect container %s to network %s: %w", shortID(containerID), l.record.Name, err)
 	}
@@ -208,7 +208,7 @@ func (c *Controller) unplug(ns *os.File, a *attachment, ep Endpoint) error {
 	if err != nil {
 		return err
 	}
-	defer inside.close()
+	defer inside.rtnl.close()
 	index, err := inside.index(ep.Interface)
 	if errors.Is(err, unix.ENODEV) {
 		return nil // the container deleted or renamed it: its other end goes all the same

@@ -104,7 +104,7 @@ func (c *Controller) begin() (end func(), err error) {
 // and ports, everything else that it made is removed from the host. Then sandboxes are made ahead in
 // the background.
 func (c *Controller) Recover(ctx context.Context, live []Live) error {
-	if err := c.takeOver(ctx, live); err != nil {
+	if err := c.takeOver(live); err != nil {
 		return fmt.Errorf("recover the network: %w", err)
 	}
 	c.mu.Lock()
@@ -134,7 +134,7 @@ func (c *Controller) Close(ctx context.Context) error {
 	c.notices.close()
 	c.chores.Wait()
 	if was == recovered {
-		err = errors.Join(err, c.giveBack(ctx))
+		err = errors.Join(err, c.giveBack())
 	}
 	return errors.Join(err, c.fw.close(), c.host.close())
 }

@@ -161,11 +161,18 @@ func (f *firewall) change(ms []mapping, do func(*nftables.Conn, *nftables.Set, [
 	return f.flush()
 }
 
-// setBefore writes down what forwarding was before, and keeps it so between the host's interfaces.
-func (f *firewall) setBefore(before forwardRecord) error {
+// setBefore says what forwarding was before. The table says so, and keeps it so between the host's
+// interfaces, when it is written next.
+func (f *firewall) setBefore(before forwardRecord) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.before = before
+}
+
+// refresh writes the table anew.
+func (f *firewall) refresh() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return f.rebuild()
 }
 

@@ -42,52 +42,70 @@ type forwardedBefore struct {
 	Redirects bool     // IPv4: net.ipv4.conf.all.accept_redirects
 }
 
-// ensureForwarding switches forwarding on for a network, where it is off and needed. It needs l.up.
-func (c *Controller) ensureForwarding(n Network) error {
-	if n.Internal {
-		return nil
-	}
+// addRules makes a network's rules, and switches forwarding on where the network needs it and it is
+// off: what is, is recorded and guarded before. After an error, removeBridge must follow. It needs
+// l.up.
+func (c *Controller) addRules(n Network) error {
 	f := &c.forward
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if n.IPv4 && f.record.V4 == nil {
-		if err := c.switchOn(&f.record.V4, "ipv4"); err != nil {
+	var off []*forwardedFamily
+	for _, family := range f.families() {
+		if *family.before != nil || !family.neededBy(n) {
+			continue
+		}
+		on, err := forwards(family.name, "all")
+		if err != nil {
 			return err
 		}
-	}
-	if n.IPv6 && f.record.V6 == nil {
-		return c.switchOn(&f.record.V6, "ipv6")
-	}
-	return nil
-}
-
-// switchOn records what is, guards it, and then switches the family on. It needs forward.mu.
-func (c *Controller) switchOn(before **forwardedBefore, family string) error {
-	f := &c.forward
-	on, err := forwards(family, "all")
-	if err != nil {
-		return err
-	}
-	if on {
-		*before, err = c.fw.beforeOfOthers(family)
-	} else {
-		*before, err = c.observe(family)
-	}
-	if err != nil || *before == nil {
-		return err // the host's administrator has it on
+		if on {
+			*family.before, err = c.fw.beforeOfOthers(family.name) // nil: the host's administrator has it on
+		} else {
+			*family.before, err = c.observe(family.name)
+			off = append(off, family)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if err := f.save(); err != nil {
 		return err
 	}
-	if err := c.fw.setBefore(f.record); err != nil || on {
+	c.fw.setBefore(f.record)
+	if err := c.fw.addBridge(n.rules()); err != nil {
 		return err
 	}
-	for _, link := range (*before).RA { // or the host loses its default route
+	for _, family := range off {
+		if err := family.switchOn(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forwardedFamily is IPv4 or IPv6.
+type forwardedFamily struct {
+	name   string // as in /proc/sys/net
+	v6     bool
+	before **forwardedBefore
+}
+
+// families needs mu.
+func (f *forwarding) families() []*forwardedFamily {
+	return []*forwardedFamily{{"ipv4", false, &f.record.V4}, {"ipv6", true, &f.record.V6}}
+}
+
+func (f *forwardedFamily) neededBy(n Network) bool {
+	return !n.Internal && (f.v6 && n.IPv6 || !f.v6 && n.IPv4)
+}
+
+func (f *forwardedFamily) switchOn() error {
+	for _, link := range (*f.before).RA { // or the host loses its default route
 		if err := writeSysctl("net/ipv6/conf/"+link+"/accept_ra", "2"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return writeSysctl("net/"+family+"/conf/all/forwarding", "1")
+	return writeSysctl("net/"+f.name+"/conf/all/forwarding", "1")
 }
 
 // observe notes what switching a family on changes.
@@ -135,25 +153,20 @@ func (c *Controller) settleForwarding() error {
 	defer f.mu.Unlock()
 	need4, need6 := c.fw.needsForwarding()
 	var errs []error
-	for _, family := range []struct {
-		name   string
-		before **forwardedBefore
-		needed bool
-	}{{"ipv4", &f.record.V4, need4}, {"ipv6", &f.record.V6, need6}} {
-		before := *family.before
-		if before == nil || family.needed {
-			continue
+	for _, family := range f.families() {
+		if before := *family.before; before != nil && !(family.v6 && need6 || !family.v6 && need4) {
+			others, err := c.othersForward(family.name, before)
+			if err == nil && !others {
+				err = before.restore(family.name)
+			}
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			*family.before = nil
+			c.fw.setBefore(f.record)
+			errs = append(errs, c.fw.refresh(), f.save())
 		}
-		others, err := c.othersForward(family.name, before)
-		if err == nil && !others {
-			err = before.restore(family.name)
-		}
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		*family.before = nil
-		errs = append(errs, c.fw.setBefore(f.record), f.save())
 	}
 	return errors.Join(errs...)
 }

@@ -103,10 +103,7 @@ func (c *Controller) ensureBridge(ctx context.Context, l *lan) (index int, err e
 	if index, err = c.makeBridge(n); err != nil {
 		return 0, err
 	}
-	if err := c.fw.addBridge(n.rules()); err != nil {
-		return 0, err
-	}
-	if err := c.ensureForwarding(n); err != nil {
+	if err := c.addRules(n); err != nil {
 		return 0, err
 	}
 	l.index = index

@@ -16,6 +16,7 @@ type namespace struct {
 	*rtnl
 }
 
+// close also closes the namespace's descriptor.
 func (n *namespace) close() error {
 	n.rtnl.close()
 	return n.file.Close()
@@ -61,21 +62,14 @@ var sandboxSysctls = []sysctl{
 	{"net/ipv4/ping_group_range", "0 2147483647"},
 }
 
-// enterNamespace opens a socket in a namespace that is there already. ns stays the caller's.
+// enterNamespace opens a socket in a namespace that is there already. ns stays the caller's; only the
+// socket is to be closed.
 func enterNamespace(home, ns *os.File) (*namespace, error) {
-	fd, err := unix.FcntlInt(ns.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	n := &namespace{file: os.NewFile(uintptr(fd), ns.Name())}
-	err = inNamespace(home, ns, func() (err error) {
+	n := &namespace{file: ns}
+	return n, inNamespace(home, ns, func() (err error) {
 		n.rtnl, err = openRtnl()
 		return err
 	})
-	if err != nil {
-		return nil, errors.Join(err, n.file.Close())
-	}
-	return n, nil
 }
 
 // inNamespace calls f on a thread that is in ns, and then back in home.

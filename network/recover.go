@@ -1,7 +1,6 @@
 package network
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,7 +12,7 @@ import (
 )
 
 // takeOver brings what the controller knows and what is on the host to the live containers.
-func (c *Controller) takeOver(ctx context.Context, live []Live) error {
+func (c *Controller) takeOver(live []Live) error {
 	links, err := c.host.links()
 	if err != nil {
 		return err
@@ -184,7 +183,7 @@ func (c *Controller) knownVeths() map[string]bool {
 }
 
 // giveBack removes from the host all that no attached container needs.
-func (c *Controller) giveBack(ctx context.Context) error {
+func (c *Controller) giveBack() error {
 	var errs []error
 	for _, l := range c.lans() {
 		errs = append(errs, c.rest(l))

@@ -7,6 +7,7 @@ packages=(
 	ca-certificates
 	docker-registry  # a real registry, on loopback
 	iproute2
+	iptables         # a firewall of others beside ours
 	libcap2-bin      # setcap
 	nftables         # nft, to look at the rules
 	procps

@@ -24,6 +24,7 @@ type builder struct {
 	names   map[string]script.Reg // registers by name
 	made    map[string]mounted    // detached mounts of ours by destination
 	sources map[string]script.Reg // host paths that were opened before ids changed
+	clones  map[string]script.Reg // trees that were cloned early, by destination
 	files   []*os.File            // what the second half of a slot is sent, in order
 	regs    []script.Reg          // where they arrive
 	slot    bool                  // the second half of a slot is written: nothing of the host's tree is there
@@ -65,7 +66,7 @@ func newBuilder(spec *specs.Spec, in Inputs) (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{Script: s, names: map[string]script.Reg{}, made: map[string]mounted{}, sources: map[string]script.Reg{}, bare: map[uint64]script.Buf{}}
+	b := &builder{Script: s, names: map[string]script.Reg{}, made: map[string]mounted{}, sources: map[string]script.Reg{}, clones: map[string]script.Reg{}, bare: map[uint64]script.Buf{}}
 	b.use(spec, in)
 	return b, nil
 }

@@ -20,15 +20,12 @@ func (b *builder) becomeRoot() {
 //   - groups and gid before uid, which gives up CAP_SETGID; PR_SET_KEEPCAPS keeps the permitted set across it
 //   - ambient capabilities after the permitted and inheritable ones, which bound them
 //   - the death signal after the credentials, whose change clears it
-//   - no_new_privs after the LSM's exec label, which it would freeze
+//   - no_new_privs after the LSM's exec label (see become), which it would freeze
 //
 // A filter without no_new_privs needs CAP_SYS_ADMIN: it stays until the filter is there, and goes then.
 func (b *builder) identity(p *specs.Process) error {
 	sets, err := b.capabilitySets(p.Capabilities)
 	if err != nil {
-		return err
-	}
-	if err := b.label(p); err != nil {
 		return err
 	}
 	if err := b.setLimits(p.Rlimits); err != nil { // while CAP_SYS_RESOURCE is there, and after the last file was opened
@@ -140,13 +137,12 @@ func (b *builder) label(p *specs.Process) error {
 // execLabel writes through a proc file system that we made or opened ourselves: a container's own /proc could
 // be anything (CVE-2019-16884).
 func (b *builder) execLabel(step, value, object string) {
-	if f, ok := b.names["exec label"]; ok { // an exec opened it while it still saw the host's
-		b.Do(step, unix.SYS_WRITE, f, value, len(value)).On(object)
-		b.CloseReg(f)
-		return
+	dir, name := any(unix.AT_FDCWD), "/proc/self/attr/exec" // an exec does it while it still sees the host's
+	if !b.exec {
+		dir, name = b.procfs(), "self/attr/exec"
 	}
 	f := b.reg("file")
-	b.Do(step, unix.SYS_OPENAT, b.procfs(), "self/attr/exec", unix.O_WRONLY|unix.O_CLOEXEC, 0).On(object).To(f)
+	b.Do(step, unix.SYS_OPENAT, dir, name, unix.O_WRONLY|unix.O_CLOEXEC, 0).On(object).To(f)
 	b.Do(step, unix.SYS_WRITE, f, value, len(value)).On(object)
 	b.CloseReg(f)
 }

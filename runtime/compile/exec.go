@@ -56,7 +56,9 @@ func (b *builder) enter(in ExecInputs) error {
 	}
 	b.handed = true
 	b.HandOver("make the process in the container", 0)
-	b.openExecLabel()
+	if err := b.label(b.process); err != nil {
+		return err
+	}
 	if rest := in.Namespaces &^ unix.CLONE_NEWPID; rest != 0 {
 		b.Do("join the namespaces", unix.SYS_SETNS, target, rest)
 	}
@@ -72,14 +74,6 @@ func (b *builder) enter(in ExecInputs) error {
 		}
 	}
 	return b.become()
-}
-
-// openExecLabel opens where a security module's label is written, while /proc is still the host's.
-func (b *builder) openExecLabel() {
-	if b.process.ApparmorProfile == "" && b.process.SelinuxLabel == "" {
-		return
-	}
-	b.Do("open", unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/self/attr/exec", unix.O_WRONLY|unix.O_CLOEXEC, 0).On("/proc/self/attr/exec").To(b.reg("exec label"))
 }
 
 // namespaceFiles are the files of /proc/PID/ns by flag, in the order of the flags.

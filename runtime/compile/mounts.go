@@ -122,15 +122,10 @@ func (b *builder) bindMount(dest string, m specs.Mount, o mountOptions) error {
 	if b.slot {
 		return fmt.Errorf("its source is a path, and a slot has none of the host's")
 	}
-	tree := b.reg("tree")
-	flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
-	if o.rbind || !o.bind { // type "bind" without an option is Docker's and podman's rbind
-		flags |= unix.AT_RECURSIVE
-	}
-	if r, ok := b.sources[source]; ok {
-		b.Do("clone the source of the mount", unix.SYS_OPEN_TREE, r, "", flags|unix.AT_EMPTY_PATH).On(source).To(tree)
-	} else {
-		b.Do("clone the source of the mount", unix.SYS_OPEN_TREE, unix.AT_FDCWD, source, flags).On(source).To(tree)
+	tree, ready := b.clones[dest]
+	if !ready {
+		tree = b.reg("tree")
+		b.cloneSource(source, o, tree)
 	}
 	b.finishAttributes(dest, tree, o)
 	if err := b.target(dest, dir); err != nil {

@@ -53,15 +53,31 @@ func (b *builder) makeCwd(cwd string) {
 	b.Mark(there)
 }
 
-// waitForStart is the time between create and start.
-func (b *builder) waitForStart() error {
+// heldUp says whether something comes between the finished container and its program: a start that is to be asked for, or
+// hooks. What they need stays open until then.
+func (b *builder) heldUp() bool {
+	return b.in.Wait != nil || b.spec.Hooks != nil && len(b.spec.Hooks.StartContainer) > 0
+}
+
+// beforeProgram is the time between create and start, and the hooks that run at its end. The label comes after the
+// hooks, which it would be given to.
+func (b *builder) beforeProgram() error {
+	if b.in.Wait != nil {
+		b.findProgram(b.process)
+		b.waitForStart()
+	}
+	if h := b.spec.Hooks; h != nil {
+		if err := b.runHooks("startContainer", h.StartContainer); err != nil {
+			return err
+		}
+	}
+	return b.label(b.process)
+}
+
+func (b *builder) waitForStart() {
 	r := b.reg("result")
 	b.meetParent("created", nil)
 	b.Do("let go of the parent", unix.SYS_CLOSE, script.Conn)
 	b.Do("wait for start", unix.SYS_READ, b.waitReg, b.Room("byte", 1), 1).To(r)
 	b.Expect("start was asked for", r, script.All, script.Equal, 1, unix.ECANCELED)
-	if h := b.spec.Hooks; h != nil {
-		return b.runHooks("startContainer", h.StartContainer)
-	}
-	return nil
 }

@@ -7,19 +7,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var rootPropagations = map[string]uint64{
-	"": unix.MS_SLAVE, "rslave": unix.MS_SLAVE, "slave": unix.MS_SLAVE, "rprivate": unix.MS_PRIVATE, "private": unix.MS_PRIVATE,
-	"rshared": unix.MS_SHARED, "shared": unix.MS_SHARED, "runbindable": unix.MS_UNBINDABLE, "unbindable": unix.MS_UNBINDABLE,
+var rootPropagations = map[string]propagation{
+	"": {unix.MS_SLAVE, true}, "rslave": {unix.MS_SLAVE, true}, "slave": {unix.MS_SLAVE, false}, "rprivate": {unix.MS_PRIVATE, true}, "private": {unix.MS_PRIVATE, false},
+	"rshared": {unix.MS_SHARED, true}, "shared": {unix.MS_SHARED, false}, "runbindable": {unix.MS_UNBINDABLE, true}, "unbindable": {unix.MS_UNBINDABLE, false},
 }
 
-func (b *builder) rootPropagation() (uint64, error) {
+func (b *builder) rootPropagation() (propagation, error) {
 	name := ""
 	if b.spec.Linux != nil {
 		name = b.spec.Linux.RootfsPropagation
 	}
 	p, ok := rootPropagations[name]
 	if !ok {
-		return 0, fmt.Errorf("rootfs propagation %q: not one of private, slave, shared, unbindable", name)
+		return p, fmt.Errorf("rootfs propagation %q: not one of private, slave, shared, unbindable", name)
 	}
 	return p, nil
 }
@@ -32,10 +32,11 @@ func (b *builder) detachFromHost() error {
 		return err
 	}
 	flags := uint64(unix.MS_REC | unix.MS_SLAVE)
-	switch p {
+	switch p.flag {
 	case unix.MS_PRIVATE:
 		flags = unix.MS_REC | unix.MS_PRIVATE
 	case unix.MS_SHARED:
+		b.cloneSources()
 		flags = unix.MS_PRIVATE
 	}
 	b.Do("cut the mounts off from the host's", unix.SYS_MOUNT, nil, "/", nil, flags, nil).On("/")
@@ -59,7 +60,7 @@ func (b *builder) attachRoot() error {
 		b.names["root"] = b.rootFile
 		root = b.rootFile
 		b.Do("put the root into place", unix.SYS_MOVE_MOUNT, root, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH).On("/")
-		return b.setRootPropagation(unix.MS_PRIVATE)
+		return nil
 	}
 	p := b.rootPath()
 	if p == "" {
@@ -73,16 +74,6 @@ func (b *builder) attachRoot() error {
 		b.Do("clone the root", unix.SYS_OPEN_TREE, unix.AT_FDCWD, p, flags).On(p).To(root)
 		b.Do("put the root into place", unix.SYS_MOVE_MOUNT, root, "", unix.AT_FDCWD, p, unix.MOVE_MOUNT_F_EMPTY_PATH).On(p)
 	}
-	return b.setRootPropagation(unix.MS_SLAVE)
-}
-
-// setRootPropagation gives the root what the configuration asks for, where that is not what it has.
-func (b *builder) setRootPropagation(has uint64) error {
-	p, err := b.rootPropagation()
-	if err != nil || p == has || has == unix.MS_PRIVATE && p == unix.MS_SLAVE {
-		return err
-	}
-	b.setAttr("set the root's propagation", "/", b.reg("root"), true, attributes{propagation: p})
 	return nil
 }
 
@@ -104,6 +95,10 @@ func (b *builder) changeRoot() {
 	b.Mark(done)
 	b.CloseReg(old)
 	b.Do("enter the root", unix.SYS_CHDIR, "/").On("/")
+	// a root that is shared can't be changed to, so it becomes so only here
+	if p, err := b.rootPropagation(); err == nil && p.flag != unix.MS_SLAVE {
+		b.setAttr("set the root's propagation", "/", b.reg("root"), p.recurse, attributes{propagation: p.flag})
+	}
 	if b.spec.Root != nil && b.spec.Root.Readonly {
 		b.setAttr("make the root read-only", "/", b.reg("root"), false, attributes{set: unix.MOUNT_ATTR_RDONLY})
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-engine/berth/runtime/script"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // madeAhead are the file systems that a slot makes before it waits: those that say nothing about the
@@ -34,7 +35,7 @@ func (b *builder) prepare() error {
 	if has, _ := b.userNamespace(); has {
 		return fmt.Errorf("a slot in a user namespace is not supported")
 	}
-	if p, err := b.rootPropagation(); err != nil || p != rootPropagations[""] {
+	if p, err := b.rootPropagation(); err != nil || p.flag != unix.MS_SLAVE {
 		return fmt.Errorf("a slot with another propagation of its root is not supported")
 	}
 	if err := b.isolate(); err != nil {
@@ -111,10 +112,23 @@ func Fits(prepared, wanted *specs.Spec) error {
 
 // Finish gives a waiting slot its second half and returns as Launch does.
 func (p *Plan) Finish(spec *specs.Spec, in Inputs) error {
-	b := p.b
-	if !b.waits || p.child == nil {
+	if !p.b.waits || p.child == nil {
 		return fmt.Errorf("it is no slot that waits")
 	}
+	if err := p.second(spec, in); err != nil {
+		p.child.Abandon()
+		return err
+	}
+	if err := p.child.Go(p.b.files...); err != nil {
+		p.child.Abandon()
+		return err
+	}
+	return p.serve()
+}
+
+// second writes the second half.
+func (p *Plan) second(spec *specs.Spec, in Inputs) error {
+	b := p.b
 	if err := Fits(b.spec, spec); err != nil {
 		return fmt.Errorf("this slot can't become that container: %w", err)
 	}
@@ -127,18 +141,9 @@ func (p *Plan) Finish(spec *specs.Spec, in Inputs) error {
 			delete(b.made, dest)
 		}
 	}
-	if err := b.finish(); err != nil {
-		p.child.Abandon()
-		return err
-	}
-	if err := p.child.Go(b.files...); err != nil {
-		p.child.Abandon()
-		return err
-	}
-	return p.serve()
+	return b.finish()
 }
 
-// finish writes the second half.
 func (b *builder) finish() error {
 	if err := checkProcess(b.process); err != nil {
 		return err

@@ -116,13 +116,19 @@ func (b *builder) become() error {
 		return err
 	}
 	b.keyring()
-	if b.in.Wait == nil {
+	held := b.heldUp()
+	if !held {
+		// the label while /proc is still in a register (an exec has set it); the rest of ours is of no use any more
+		if !b.exec {
+			if err := b.label(p); err != nil {
+				return err
+			}
+		}
 		b.closeOurs()
 	}
 	b.workingDirectory(p)
-	if b.in.Wait != nil {
-		b.findProgram(p)
-		if err := b.waitForStart(); err != nil {
+	if held {
+		if err := b.beforeProgram(); err != nil {
 			return err
 		}
 	}

@@ -51,7 +51,9 @@ func (l *Launcher) Close() error {
 	if l.opts.Slots > 0 {
 		l.closeSlots()
 	}
-	return l.nest.close(l)
+	l.nest.close()
+	removeEmpty(l.opts.CgroupParent)
+	return nil
 }
 
 // NewID returns a new id for a container: that of a warm slot if one is free (a container that is

@@ -27,11 +27,9 @@ func cancelAfter(t *testing.T, i int) (context.Context, context.CancelFunc) {
 // so, and waits to be killed.
 func otherEngine(dir string) {
 	b := &bench{t: &noTest{}, dir: dir, tree: filepath.Join(dir, "root"), parent: os.Getenv("BERTH_TEST_CGROUP")}
-	if unit := os.Getenv("BERTH_TEST_UNIT"); unit != "" {
-		for _, h := range []string{"pids", "memory"} {
-			if err := os.WriteFile("/sys/fs/cgroup/"+h+unit+"/cgroup.procs", []byte("0"), 0); err != nil {
-				panic(err)
-			}
+	for dir := range strings.FieldsSeq(os.Getenv("BERTH_TEST_UNIT")) {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0); err != nil {
+			panic(err)
 		}
 	}
 	exe, err := os.Executable()
@@ -66,18 +64,18 @@ func (noTest) Fatal(v ...any) { panic(fmt.Sprint(v...)) }
 // engine runs another engine until it has started the container, and kills it.
 func (b *bench) engine(cfg runtime.Config, command string) {
 	b.t.Helper()
-	b.engineIn("", cfg, command)
+	b.engineIn(nil, cfg, command)
 }
 
-// engineIn does so in a version 1 cgroup.
-func (b *bench) engineIn(unit string, cfg runtime.Config, command string) {
+// engineIn does so in these cgroups.
+func (b *bench) engineIn(unit []string, cfg runtime.Config, command string) {
 	b.t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), "BERTH_TEST_ENGINE="+b.dir, "BERTH_TEST_ID="+cfg.ID, "BERTH_TEST_COMMAND="+command, "BERTH_TEST_CGROUP="+b.parent, "BERTH_TEST_UNIT="+unit)
+	cmd.Env = append(os.Environ(), "BERTH_TEST_ENGINE="+b.dir, "BERTH_TEST_ID="+cfg.ID, "BERTH_TEST_COMMAND="+command, "BERTH_TEST_CGROUP="+b.parent, "BERTH_TEST_UNIT="+strings.Join(unit, " "))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -1,7 +1,9 @@
 package runtime_test
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,8 +40,7 @@ func TestNest(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := &container{s, b, cfg}
-	pid := c.shimPid()
-	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", c.shimPid()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,5 +50,13 @@ func TestNest(t *testing.T) {
 		}
 	}
 	b.destroy(cfg)
-	b.until("the shim is gone", func() bool { return gone(pid) })
+	b.until("the shim is gone, with all its threads", func() bool {
+		for _, dir := range made {
+			shims := filepath.Join(strings.TrimSuffix(dir, "-unit"), "shims")
+			if err := os.Remove(shims); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return false
+			}
+		}
+		return true
+	})
 }

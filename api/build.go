@@ -32,12 +32,13 @@ func (s *Server) build(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	defer h.finish()
 	up, down := frame.NewReader(h.in), frame.NewWriter(h.Conn)
 	kind, payload, err := up.Next()
 	if err != nil {
+		h.finish()
 		return nil // the client has gone
 	}
+	gone := make(chan struct{}) // closed by whoever reads the connection to its end
 	var req wire.BuildRequest
 	if kind != wire.BuildRequestFrame {
 		err = fmt.Errorf("a build begins with frame %d, not %d: %w", wire.BuildRequestFrame, kind, errdefs.ErrInvalidArgument)
@@ -45,29 +46,44 @@ func (s *Server) build(w http.ResponseWriter, r *http.Request) error {
 		err = unmarshal(payload, &req)
 	}
 	exit := wire.BuildExitBody{}
+	var out build.Request
 	if err == nil {
-		exit.ImageID, err = s.buildFor(context.WithoutCancel(r.Context()), req, up, down)
+		out, err = buildRequest(req)
+	}
+	if err == nil {
+		exit.ImageID, err = s.buildFor(context.WithoutCancel(r.Context()), req, out, up, down, gone)
+	} else {
+		go func() { defer close(gone); discard(up) }()
 	}
 	if err != nil {
 		exit.Error = message(err)
 	}
 	_ = down.WriteJSON(wire.BuildExit, exit) // the client has gone
+	h.finishWith(func() { <-gone })
 	return nil
 }
 
-func (s *Server) buildFor(ctx context.Context, req wire.BuildRequest, up *frame.Reader, down *frame.Writer) (string, error) {
-	out, err := buildRequest(req)
-	if err != nil {
-		return "", err
+// discard reads frames until the client goes.
+func discard(up *frame.Reader) {
+	for {
+		if _, _, err := up.Next(); err != nil {
+			return
+		}
 	}
+}
+
+// buildFor builds for a client. gone is closed when the client has gone.
+func (s *Server) buildFor(ctx context.Context, req wire.BuildRequest, out build.Request, up *frame.Reader, down *frame.Writer, gone chan<- struct{}) (string, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	client := server.New(down, s.engine.BuildContexts(), req.Sources)
 	defer client.Close()
 	go func() {
+		defer close(gone)
 		err := deliver(up, client)
 		_ = client.Close() // fails what still waits
 		cancel(err)
+		discard(up)
 	}()
 	out.Source, out.Credentials = client, client.Credential
 	out.Progress = func(ev build.Event) { _ = down.WriteJSON(wire.BuildProgress, buildEvent(ev)) } // a client that has gone ends the context

@@ -51,6 +51,7 @@ func (h *hijacked) finish() {
 }
 
 // finishWith is finish where somebody else reads the input: drain returns when the client has gone.
+// Two readers of a connection are one too many (net/http panics).
 func (h *hijacked) finishWith(drain func()) {
 	if half, ok := h.Conn.(interface{ CloseWrite() error }); ok {
 		if half.CloseWrite() == nil {
@@ -105,8 +106,7 @@ func pump(h *hijacked, stream *runtime.Stream, stdin, tty bool, keys detachKeys,
 	if err == nil {
 		ended(exit)
 	}
-	h.finish()
-	<-gone
+	h.finishWith(func() { <-gone })
 	return err == nil
 }
 
@@ -126,6 +126,8 @@ func carryStdin(h *hijacked, stream *runtime.Stream, stdin, tty bool, keys detac
 		stream.Close()
 	case err == nil:
 		_ = stream.CloseWrite() // the process has ended
+	default: // it has ended, and the client goes on typing
+		_, _ = io.CopyN(io.Discard, h.in, drainMax) // ends with the client
 	}
 }
 

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 
 	"github.com/berth-engine/berth/container"
 	"github.com/berth-engine/berth/runtime"
@@ -52,12 +51,7 @@ func (e *Engine) Run(ctx context.Context, req RunRequest, created func(id string
 	}
 	if r.Stream, err = e.start(ctx, c, attach, byUser); err != nil {
 		r.Forget()
-		if c.Config().AutoRemove {
-			if e := e.remove(context.WithoutCancel(ctx), c, RemoveOptions{Volumes: true}); e != nil && !errdefs.IsConflict(e) {
-				err = errors.Join(err, e)
-			}
-		}
-		return nil, err
+		return nil, e.discard(ctx, c, err)
 	}
 	return r, nil
 }

@@ -26,8 +26,10 @@ func (e *Engine) Start(ctx context.Context, user string) error {
 	if err != nil {
 		return err
 	}
-	_, err = e.start(ctx, c, nil, byUser)
-	return err
+	if _, err := e.start(ctx, c, nil, byUser); err != nil {
+		return e.discard(ctx, c, err)
+	}
+	return nil
 }
 
 // Why a container is started.
@@ -63,18 +65,7 @@ func (e *Engine) start(ctx context.Context, c *instance, attach *runtime.AttachO
 	shim, err := e.launch(ctx, c, attach)
 	if err != nil {
 		c.serve(ctx, nil, nil)
-		failed := fmt.Errorf("failed to start container %s: %w", c.Name(), err)
-		code := 128
-		var start *runtime.StartError
-		if errors.As(err, &start) {
-			code = start.ExitCode()
-		}
-		if e := c.Update(atomicfile.Volatile, func(s *container.State) {
-			s.Status, s.Error, s.ExitCode = stopped(s.Status), err.Error(), code
-		}); e != nil {
-			return nil, errors.Join(failed, e)
-		}
-		return nil, failed
+		return nil, e.notStarted(c, err)
 	}
 	durability := atomicfile.Volatile
 	if c.State().StoppedByUser {
@@ -99,6 +90,30 @@ func (e *Engine) start(ctx context.Context, c *instance, attach *runtime.AttachO
 		return nil, nil
 	}
 	return shim.Attached(), nil
+}
+
+// notStarted notes why a container could not be started, and makes a sentence of it.
+func (e *Engine) notStarted(c *instance, err error) error {
+	code := 128
+	var start *runtime.StartError
+	if errors.As(err, &start) {
+		code = start.ExitCode()
+	}
+	failed := fmt.Errorf("failed to start container %s: %w", c.Name(), err)
+	return errors.Join(failed, c.Update(atomicfile.Volatile, func(s *container.State) {
+		s.Status, s.Error, s.ExitCode = stopped(s.Status), err.Error(), code
+	}))
+}
+
+// discard removes a container that removes itself, after a start that failed; any other stays.
+func (e *Engine) discard(ctx context.Context, c *instance, failed error) error {
+	if !c.Config().AutoRemove || c.State().Status.Active() {
+		return failed
+	}
+	if err := e.remove(context.WithoutCancel(ctx), c, RemoveOptions{Volumes: true}); err != nil && !errdefs.IsConflict(err) {
+		return errors.Join(failed, err)
+	}
+	return failed
 }
 
 // stopped is what a container is after a start that failed.

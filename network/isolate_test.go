@@ -177,15 +177,34 @@ func TestForgedSender(t *testing.T) {
 	m := newMachine(t)
 	c := m.open()
 	s := m.attach(c, Request{ContainerID: "c"})
+	runIn(t, s.NS, "ip", "address", "add", "198.51.100.7/32", "dev", "eth0")
+	m.sendsNothing(s, s, netip.MustParseAddr("198.51.100.7"))
+}
+
+// TestInternalSendsNothing: not even what needs no answer leaves an internal network.
+func TestInternalSendsNothing(t *testing.T) {
+	m := newMachine(t)
+	c := m.open()
+	_, err := c.Create(t.Context(), Spec{Name: "inside", Internal: true})
+	must(t, err)
+	s := m.attach(c, Request{ContainerID: "inside", Endpoints: []EndpointRequest{{Network: "inside"}}})
+	runIn(t, s.NS, "ip", "route", "add", "default", "via", c.gateway(t, "inside").String())
+	m.sendsNothing(m.attach(c, Request{ContainerID: "c"}), s, s.Endpoints[0].IPv4.Addr())
+}
+
+// sendsNothing fails the test if a packet from s with this sender arrives outside. Those that honest
+// sends before and after do.
+func (m *machine) sendsNothing(honest, s *Sandbox, from netip.Addr) {
+	m.t.Helper()
+	gateway := s.Endpoints[0].IPv4.Masked().Addr().Next()
 	var world net.PacketConn
-	must(t, m.in(m.outside, func() (err error) {
+	must(m.t, m.in(m.outside, func() (err error) {
 		world, err = net.ListenPacket(UDP, outsideAddr.String()+":90")
 		return err
 	}))
 	defer world.Close()
-	runIn(t, s.NS, "ip", "address", "add", "198.51.100.7/32", "dev", "eth0")
-	send := func(from netip.Addr, what string) {
-		must(t, m.in(s.NS, func() error {
+	send := func(s *Sandbox, from netip.Addr, what string) {
+		must(m.t, m.in(s.NS, func() error {
 			conn, err := net.DialUDP(UDP, net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), net.UDPAddrFromAddrPort(netip.AddrPortFrom(outsideAddr, 90)))
 			if err != nil {
 				return err
@@ -195,19 +214,20 @@ func TestForgedSender(t *testing.T) {
 			return err
 		}))
 	}
-	own := s.Endpoints[0].IPv4.Addr()
-	send(own, "begin") // neighbours are known from here on
+	own := honest.Endpoints[0].IPv4.Addr()
+	send(honest, own, "begin") // neighbours are known from here on
 	buf := make([]byte, 10)
-	must(t, world.SetReadDeadline(time.Now().Add(deadline)))
+	must(m.t, world.SetReadDeadline(time.Now().Add(deadline)))
 	for {
-		n, from, err := world.ReadFrom(buf)
-		must(t, err)
+		n, sender, err := world.ReadFrom(buf)
+		must(m.t, err)
 		switch string(buf[:n]) {
 		case "begin":
-			send(netip.MustParseAddr("198.51.100.7"), "forged")
-			send(own, "end")
-		case "forged":
-			t.Errorf("a packet with a forged sender came as from %s", from)
+			runIn(m.t, s.NS, "ip", "neighbour", "replace", gateway.String(), "lladdr", macFor(gateway).String(), "dev", "eth0")
+			send(s, from, "bad")
+			send(honest, own, "end")
+		case "bad":
+			m.t.Errorf("a packet came outside, as from %s", sender)
 		case "end":
 			return
 		}

@@ -140,7 +140,7 @@ func (l *Launcher) outlive(ctx context.Context, id, dir string) error {
 	if err != nil {
 		return fmt.Errorf("end of container %s: %w", id, err)
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	_, err = s.Wait(ctx)
 	return err
 }

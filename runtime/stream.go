@@ -132,7 +132,7 @@ func (s *Stream) Exit() Exit {
 func (s *Stream) Copy(stdout, stderr io.Writer) (Exit, error) {
 	for {
 		kind, data, err := s.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return s.Exit(), nil
 		}
 		if err != nil {

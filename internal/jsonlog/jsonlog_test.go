@@ -75,7 +75,7 @@ func drain(t *testing.T, r *Reader) string {
 	var b strings.Builder
 	for {
 		e, err := r.Next(t.Context())
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return b.String()
 		}
 		if err != nil {
@@ -153,7 +153,7 @@ func TestLongLines(t *testing.T) {
 			var first time.Time
 			for i := 0; ; i++ {
 				e, err := r.Next(t.Context())
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					break
 				}
 				if err != nil {
@@ -298,7 +298,7 @@ func TestFollow(t *testing.T) {
 			defer wg.Done()
 			for i := 0; ; i++ {
 				e, err := r.Next(t.Context())
-				if err == io.EOF && i == lines {
+				if errors.Is(err, io.EOF) && i == lines {
 					return
 				}
 				if err != nil || string(e.Line) != fmt.Sprintf("line %d\n", i) {

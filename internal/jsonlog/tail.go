@@ -35,12 +35,12 @@ func (r *Reader) back(f *os.File, end int64, want int) (at int64, found int, err
 	at = end
 	for pos := end; pos > 0; {
 		n := min(pos, readSize)
-		chunk := make([]byte, n, n+int64(len(tail)))
-		if _, err := f.ReadAt(chunk, pos-n); err != nil {
+		data := make([]byte, n, n+int64(len(tail)))
+		if _, err := f.ReadAt(data, pos-n); err != nil {
 			return 0, 0, err
 		}
 		pos -= n
-		data := append(chunk, tail...)
+		data = append(data, tail...)
 		for {
 			i := bytes.LastIndexByte(data, '\n')
 			if i < 0 && pos > 0 {

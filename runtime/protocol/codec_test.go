@@ -49,7 +49,8 @@ func TestDecode(t *testing.T) {
 		if err := m.Decode(got.Interface()); err != nil || !reflect.DeepEqual(got.Interface(), want.Interface()) {
 			t.Errorf("%+v, %v, want %+v", got.Elem(), err, want.Elem())
 		}
-		m.Payload = append(payload[:len(payload)-1], `,"Later":[{}]}`...) // a field that a later version has
+		payload = append(payload[:len(payload)-1], `,"Later":[{}]}`...) // a field that a later version has
+		m.Payload = payload
 		if err := m.Decode(reflect.New(want.Type().Elem()).Interface()); err != nil {
 			t.Errorf("%T with a field that nobody knows: %v", v, err)
 		}

@@ -165,7 +165,7 @@ func TestEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	recv(t, shim, Ask)
-	if _, err := shim.Recv(); err != io.EOF {
+	if _, err := shim.Recv(); !errors.Is(err, io.EOF) {
 		t.Errorf("after the end: %v", err)
 	}
 	send(t, shim, Status, State{ID: "x"})

@@ -58,8 +58,8 @@ func (a *assembler) load(offset uint32) label {
 	return a.emit(unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset})
 }
 
-func (a *assembler) and(mask uint32) label {
-	return a.emit(unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: mask})
+func (a *assembler) and(mask uint32) {
+	a.emit(unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: mask})
 }
 
 // jump compares the accumulator with k and goes to yes or no.

@@ -35,8 +35,8 @@ func Compile(config *specs.LinuxSeccomp, goarch string) (Program, error) {
 	var a assembler
 	next := a.ret(unix.SECCOMP_RET_KILL_PROCESS)
 	for _, m := range slices.Backward(ms) {
-		section := a.search(p.segments(m))
-		section = a.load(offsetNR)
+		a.search(p.segments(m))
+		section := a.load(offsetNR)
 		next = a.jump(unix.BPF_JEQ, m.audit, section, next)
 	}
 	a.load(offsetArch)

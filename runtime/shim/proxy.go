@@ -108,7 +108,7 @@ func dial(kind int, to netip.AddrPort) (*os.File, error) {
 	}
 	err = unix.Connect(fd, address)
 	f := os.NewFile(uintptr(fd), to.String())
-	if err == unix.EINPROGRESS || err == unix.EINTR {
+	if errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.EINTR) {
 		err = connected(f)
 	}
 	if err != nil {

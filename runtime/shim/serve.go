@@ -176,7 +176,7 @@ func signalTo(pidfd *os.File, sig unix.Signal) error {
 	}
 	e := raw.Control(func(fd uintptr) { err = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
 	switch {
-	case e != nil || err == unix.ESRCH:
+	case e != nil || errors.Is(err, unix.ESRCH):
 		return errEnded
 	case err != nil:
 		return os.NewSyscallError("send a signal", err)

@@ -28,7 +28,7 @@ func Run(ctx context.Context, launch *os.File) error {
 		return err
 	}
 	m, err := conn.Recv()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	if err != nil {

@@ -201,7 +201,7 @@ func (o *output) pump() {
 		case errors.Is(err, os.ErrDeadlineExceeded) && wait:
 			wait = false
 		default:
-			o.eof = err == io.EOF
+			o.eof = errors.Is(err, io.EOF)
 			return
 		}
 	}

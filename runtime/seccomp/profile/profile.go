@@ -11,7 +11,7 @@ import (
 func Default(capabilities []string) (*specs.LinuxSeccomp, error) {
 	p, err := profiles.GetDefaultProfile(with(capabilities))
 	if err != nil {
-		return nil, fmt.Errorf("Docker's default seccomp profile: %w", err)
+		return nil, fmt.Errorf("the default seccomp profile: %w", err)
 	}
 	return p, nil
 }

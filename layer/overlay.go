@@ -36,6 +36,7 @@ var overlayOptions = [][2]string{
 // overlay mounts overlayfs, in the best way that the kernel takes.
 type overlay struct {
 	scratch string // a directory in which a mount point can be made
+	most    int    // lower layers of one mount, where the way of naming them sets no lower limit
 
 	mu  sync.Mutex
 	via string // guarded by mu; "" until the first mount has shown it
@@ -76,9 +77,9 @@ func (o *overlay) used() string {
 // max is the number of lower layers that a mount can have.
 func (o *overlay) max() int {
 	if o.used() == viaList {
-		return maxListed
+		return min(o.most, maxListed)
 	}
-	return maxLowers
+	return o.most
 }
 
 // mount returns a detached mount.

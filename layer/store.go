@@ -78,7 +78,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if s.forms, err = newForms(o.Form, s.unpacked, s.tmp); err != nil {
 		return nil, err
 	}
-	s.overlay = &overlay{scratch: s.mounts}
+	s.overlay = &overlay{scratch: s.mounts, most: maxLowers}
 	for _, dir := range []string{s.files, s.derived, s.unpacked, s.tmp, execRoot, s.mounts, s.empty[0], s.empty[1]} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open the layer store: %w", err)

@@ -129,7 +129,6 @@ func treeOf(t testing.TB, root string) map[string]string {
 				return err
 			}
 			line += " " + digest.FromBytes(b).Encoded()[:12]
-			line += fmt.Sprintf(" %d names", st.Nlink)
 			id := [2]uint64{uint64(st.Dev), st.Ino}
 			inodes[id] = append(inodes[id], rel)
 		case unix.S_IFLNK:

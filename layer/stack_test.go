@@ -1,0 +1,418 @@
+package layer
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-engine/berth/internal/testroot"
+)
+
+// eachForm runs the test for every storage form.
+func eachForm(t *testing.T, test func(t *testing.T, form Form)) {
+	for _, form := range []Form{Direct, Loop, Dir} {
+		t.Run(string(form), func(t *testing.T) { test(t, form) })
+	}
+}
+
+// stories are lists of layers, bottom first: what every form has to show alike, and as who unpacks one
+// after the other over what is there.
+var stories = map[string][][]item{
+	"one":  {baseItems},
+	"same": {baseItems, baseItems},
+	"deletes": {baseItems, {
+		{name: "etc/"}, {name: "etc/.wh.old"}, {name: "usr/"}, {name: "usr/.wh.share"}, {name: ".wh.lib"}, {name: "bin/"}, {name: "bin/.wh.pang"},
+	}},
+	"deletes and comes back": {baseItems, {
+		{name: "etc/"}, {name: "etc/.wh.old"}, {name: "usr/"}, {name: "usr/.wh.share"},
+	}, {
+		{name: "etc/"}, {name: "etc/old", data: "again", mode: 0o600}, {name: "usr/"}, {name: "usr/share/", mode: 0o700}, {name: "usr/share/new", data: "n"},
+	}},
+	"directory becomes file": {baseItems, {
+		{name: "usr/"}, {name: "usr/share", data: "now a file"}, {name: "etc/"}, {name: "etc/dir.d", link: "hosts"},
+	}},
+	"file becomes directory": {baseItems, {
+		{name: "var/"}, {name: "var/file/"}, {name: "var/file/in", data: "in"}, {name: "lib/"}, {name: "lib/x", data: "x"},
+	}},
+	"opaque": {baseItems, {
+		{name: "etc/"}, {name: "etc/dir.d/", mode: 0o700}, {name: "etc/dir.d/.wh..wh..opq"}, {name: "etc/dir.d/b", data: "other"}, {name: "etc/dir.d/c", data: "c"},
+	}},
+	"whiteout beside a directory": {baseItems, {
+		{name: "etc/"}, {name: "etc/.wh.dir.d"}, {name: "etc/dir.d/", mode: 0o711}, {name: "etc/dir.d/c", data: "c"},
+	}},
+	"opaque at the root": {baseItems, {
+		{name: ".wh..wh..opq"}, {name: "only", data: "only"},
+	}, {
+		{name: "above", data: "above"},
+	}},
+	"hard links and attributes": {baseItems, {
+		{name: "opt/"},
+		{name: "opt/a", data: "shared", uid: 1000, mode: 0o600, xattrs: map[string]string{"user.long": strings.Repeat("v", 3000), "trusted.t": "\x00"}},
+		{name: "opt/b", hard: "opt/a"},
+		{name: "opt/c", hard: "opt/b"},
+		{name: "opt/cap", data: "x", xattrs: map[string]string{"security.capability": capNetBind}},
+		{name: "opt/fifo", typ: tar.TypeFifo},
+		{name: "opt/disk", typ: tar.TypeBlock, major: 259, minor: 70_000, mode: 0o660},
+		{name: "opt/" + strings.Repeat("l", 255), data: "long"},
+		{name: "opt/target", link: strings.Repeat("x/", 1500)},
+		{name: "opt/\xff\x01", data: "bytes"},
+		{name: "opt/old", data: "before 1970", mtime: -100},
+		{name: "opt/empty"},
+		{name: "opt/big", data: strings.Repeat("0123456789", 100_000)},
+	}},
+	"no parents": {baseItems, {
+		{name: "tmp/f", data: "f"},
+		{name: "usr/lib/new", data: "new"},
+		{name: "fresh/deep/f", data: "f", mtime: epoch + 5},
+	}},
+	"no parents, twice": {baseItems, {
+		{name: "tmp/f", data: "f"},
+	}, {
+		{name: "etc/conf", data: "x"}, {name: "tmp/g", data: "g"},
+	}, {
+		{name: "tmp/", mode: 0o700, uid: 3}, {name: "tmp/h", data: "h"},
+	}, {
+		{name: "tmp/i", data: "i"},
+	}},
+	"no parents in what was deleted": {baseItems, {
+		{name: "usr/"}, {name: "usr/.wh.lib"}, {name: "etc/.wh.dir.d"},
+	}, {
+		{name: "usr/lib/new", data: "new", mtime: epoch + 5}, {name: "etc/dir.d/c", data: "c", mtime: epoch + 5},
+	}},
+	"no parents in the opaque": {baseItems, {
+		{name: "usr/lib/.wh..wh..opq"}, {name: "usr/lib/new", data: "new"},
+	}},
+	"no parents, deleted above": {baseItems, {
+		{name: "tmp/f", data: "f"},
+	}, {
+		{name: ".wh.tmp"},
+	}},
+	"links to layers below": {baseItems, {
+		{name: "bin/"}, {name: "bin/sh", hard: "bin/tool"}, {name: "bin/bash", hard: "bin/tool"}, {name: "opt/pong", hard: "bin/ping"},
+	}},
+	"links to links to layers below": {baseItems, {
+		{name: "bin/sh", hard: "bin/tool"},
+	}, {
+		{name: "bin/bash", hard: "bin/sh"}, {name: "etc/sym", hard: "lib"},
+	}},
+	"links to layers below, changed above": {baseItems, {
+		{name: "bin/sh", hard: "bin/tool"}, {name: "bin/bash", hard: "bin/tool"}, {name: "etc/alias", hard: "etc/hosts"},
+	}, {
+		{name: "bin/"}, {name: "bin/.wh.sh"}, {name: "etc/"}, {name: "etc/alias", data: "another"},
+	}},
+}
+
+// unpackInOrder unpacks the layers' tars one over the other, as it was done before there were overlays:
+// what every stack has to look like.
+func unpackInOrder(t testing.TB, dir string, layers [][]item) {
+	t.Helper()
+	dirs := map[string]item{} // attributes of directories are set at the end
+	for _, items := range layers {
+		mine := map[string]bool{}
+		for _, it := range items {
+			if err := unpackItem(dir, it, dirs, mine); err != nil {
+				t.Fatalf("%s: %v", it.name, err)
+			}
+		}
+	}
+	for p, it := range dirs {
+		full := filepath.Join(dir, p)
+		if _, err := os.Lstat(full); errors.Is(err, fs.ErrNotExist) || p == "." {
+			continue
+		}
+		if err := dressItem(full, it); err != nil {
+			t.Fatalf("%s: %v", p, err)
+		}
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func unpackItem(dir string, it item, dirs map[string]item, mine map[string]bool) error {
+	p := path.Clean(it.name)
+	full := filepath.Join(dir, p)
+	for d := path.Dir(p); d != "."; d = path.Dir(d) {
+		if _, err := os.Lstat(filepath.Join(dir, d)); errors.Is(err, fs.ErrNotExist) {
+			dirs[d] = item{name: d + "/", mtime: it.mtime}
+		}
+		mine[d] = true
+	}
+	if err := os.MkdirAll(path.Dir(full), 0o755); err != nil {
+		return err
+	}
+	base := path.Base(p)
+	if base == ".wh..wh..opq" {
+		names, err := os.ReadDir(path.Dir(full))
+		for _, n := range names {
+			if in := path.Join(path.Dir(p), n.Name()); !mine[in] {
+				err = errors.Join(err, os.RemoveAll(filepath.Join(dir, in)))
+			}
+		}
+		return err
+	}
+	if gone, ok := strings.CutPrefix(base, ".wh."); ok {
+		for d := range dirs {
+			if strings.HasPrefix(d+"/", path.Join(path.Dir(p), gone)+"/") {
+				delete(dirs, d)
+			}
+		}
+		return os.RemoveAll(filepath.Join(path.Dir(full), gone))
+	}
+	mine[p] = true
+	info, err := os.Lstat(full)
+	isDir := strings.HasSuffix(it.name, "/")
+	if err == nil && !(isDir && info.IsDir()) {
+		if err := os.RemoveAll(full); err != nil {
+			return err
+		}
+	}
+	mode := uint32(it.mode)
+	switch {
+	case isDir:
+		dirs[p] = it
+		if err == nil && info.IsDir() {
+			return nil
+		}
+		return os.Mkdir(full, 0o755)
+	case it.hard != "":
+		return os.Link(filepath.Join(dir, it.hard), full)
+	case it.link != "":
+		err = os.Symlink(it.link, full)
+	case it.typ == tar.TypeChar:
+		err = unix.Mknod(full, unix.S_IFCHR|mode, int(unix.Mkdev(uint32(it.major), uint32(it.minor))))
+	case it.typ == tar.TypeBlock:
+		err = unix.Mknod(full, unix.S_IFBLK|mode, int(unix.Mkdev(uint32(it.major), uint32(it.minor))))
+	case it.typ == tar.TypeFifo:
+		err = unix.Mkfifo(full, mode)
+	default:
+		err = os.WriteFile(full, []byte(it.data), 0o644)
+	}
+	if err != nil {
+		return err
+	}
+	return dressItem(full, it)
+}
+
+func dressItem(full string, it item) error {
+	if err := os.Lchown(full, it.uid, it.uid); err != nil {
+		return err
+	}
+	mode := uint32(it.mode)
+	if mode == 0 {
+		if mode = 0o644; strings.HasSuffix(it.name, "/") {
+			mode = 0o755
+		}
+	}
+	if it.link == "" {
+		if err := unix.Chmod(full, mode); err != nil {
+			return err
+		}
+	}
+	for k, v := range it.xattrs {
+		if err := unix.Lsetxattr(full, k, []byte(v), 0); err != nil {
+			return err
+		}
+	}
+	when := unix.Timespec{Sec: epoch}
+	if it.mtime != 0 {
+		when.Sec = it.mtime
+	}
+	return unix.UtimesNanoAt(unix.AT_FDCWD, full, []unix.Timespec{when, when}, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// The storage contract: every form shows every stack as if its layers had been unpacked in order.
+func TestContract(t *testing.T) {
+	eachForm(t, func(t *testing.T, form Form) {
+		s := newStore(t, form)
+		for name, layers := range stories {
+			t.Run(name, func(t *testing.T) {
+				var ids []digest.Digest
+				for _, items := range layers {
+					ids = append(ids, put(t, s, items...))
+				}
+				want := testroot.Dir(t)
+				unpackInOrder(t, want, layers)
+				st, err := s.Stack(t.Context(), ids)
+				if err != nil {
+					t.Fatal(err)
+				}
+				view := mountFile(t, st, nil, MountOptions{})
+				got := treeOf(t, fdPath(view))
+				view.Close()
+				sameTree(t, name, got, treeOf(t, want))
+
+				// A container sees the same, can write, and leaves the layers as they are.
+				u := upperOf(t, s)
+				rw := mountFile(t, st, u, MountOptions{Volatile: true})
+				sameTree(t, name+", with an upper", treeOf(t, fdPath(rw)), got)
+				if err := errors.Join(os.WriteFile(fdPath(rw)+"/written", nil, 0o644), os.RemoveAll(fdPath(rw)+"/bin")); err != nil {
+					t.Error(err)
+				}
+				rw.Close()
+				view = mountFile(t, st, nil, MountOptions{})
+				sameTree(t, name+", afterwards", treeOf(t, fdPath(view)), got)
+				view.Close()
+				st.Release()
+				if err := errors.Join(u.Destroy(), s.Remove(t.Context(), ids...)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		for _, dir := range []string{s.files, s.derived, s.unpacked, s.tmp, s.mounts} {
+			if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+				t.Errorf("left in %s: %v %v", dir, left, err)
+			}
+		}
+		info, err := s.Info(t.Context())
+		if err != nil || info.Form != form || info.Mounted != 0 || info.Pinned != 0 || info.Overlay == "" {
+			t.Errorf("%+v %v", info, err)
+		}
+	})
+}
+
+// Every way in which a kernel takes lower layers gives the same.
+func TestOverlayWays(t *testing.T) {
+	for _, via := range []string{viaDescriptor, viaAppend, viaList} {
+		t.Run(via, func(t *testing.T) {
+			s := newStore(t, Auto)
+			s.overlay.via = via
+			st := stack(t, s, put(t, s, baseItems...), put(t, s, item{name: "etc/"}, item{name: "etc/.wh.old"}))
+			view := mount(t, st, nil, MountOptions{})
+			missing(t, view+"/etc/old")
+			if err := os.WriteFile(view+"/x", nil, 0o644); !errors.Is(err, unix.EROFS) {
+				t.Error(err)
+			}
+			u := upperOf(t, s)
+			rw := mount(t, st, u, MountOptions{Volatile: true})
+			if err := os.WriteFile(rw+"/etc/conf", []byte("new"), 0); err != nil {
+				t.Error(err)
+			}
+			if got := content(t, u.upper()+"/etc/conf"); got != "new" {
+				t.Error(got)
+			}
+			if info, err := s.Info(t.Context()); err != nil || info.Overlay != via {
+				t.Errorf("%+v %v", info, err)
+			}
+		})
+	}
+}
+
+// Stacks deeper than overlayfs takes have their lowest layers merged, more than once if need be.
+func TestDeepStack(t *testing.T) {
+	s := newStore(t, Auto)
+	s.overlay.most = spare + 4
+	var ids []digest.Digest
+	var layers [][]item
+	add := func(items ...item) {
+		ids, layers = append(ids, put(t, s, items...)), append(layers, items)
+	}
+	add(baseItems...)
+	add(item{name: "tmp/without/parent", data: "x"}, item{name: "bin/sh", hard: "bin/tool"})
+	add(item{name: "etc/"}, item{name: "etc/.wh.old"}, item{name: "usr/"}, item{name: "usr/share/"}, item{name: "usr/share/.wh..wh..opq"})
+	for i := range 9 {
+		add(item{name: fmt.Sprintf("layer%d", i), data: "x"}, item{name: "etc/"}, item{name: "etc/conf", data: fmt.Sprint(i)}, item{name: fmt.Sprintf(".wh.layer%d", i-2)})
+	}
+	want := testroot.Dir(t)
+	unpackInOrder(t, want, layers)
+	st, err := s.Stack(t.Context(), ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(st.lowers) > 5 {
+		t.Errorf("%d lower layers", len(st.lowers))
+	}
+	view := mountFile(t, st, nil, MountOptions{})
+	sameTree(t, "merged", treeOf(t, fdPath(view)), treeOf(t, want))
+	view.Close()
+	if err := s.Remove(t.Context(), ids[0]); !errdefs.IsConflict(err) {
+		t.Errorf("a layer of a stack was removed: %v", err)
+	}
+	st.Release()
+	if err := s.Remove(t.Context(), ids...); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(s.derived); err != nil || len(left) != 0 {
+		t.Errorf("left: %v %v", left, err)
+	}
+}
+
+func TestLinkToNothing(t *testing.T) {
+	s := newStore(t, Auto)
+	base := put(t, s, baseItems...)
+	for name, items := range map[string][]item{
+		"missing":       {{name: "a", hard: "no/such"}},
+		"a directory":   {{name: "a", hard: "etc/dir.d"}},
+		"deleted":       {{name: ".wh..wh..opq"}, {name: "a", hard: "bin/tool"}},
+		"below a file":  {{name: "a", hard: "bin/tool/x"}},
+		"below a link":  {{name: "a", hard: "lib/libc"}},
+		"deleted below": {{name: "a", hard: "etc/old"}},
+	} {
+		ids := []digest.Digest{base}
+		if name == "deleted below" {
+			ids = append(ids, put(t, s, item{name: "etc/"}, item{name: "etc/.wh.old"}))
+		}
+		ids = append(ids, put(t, s, items...))
+		st, err := s.Stack(t.Context(), ids)
+		if !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: %v %v", name, st, err)
+		}
+	}
+	if _, pinned := s.counts(); pinned != 0 {
+		t.Errorf("%d pinned", pinned)
+	}
+}
+
+func TestStackErrors(t *testing.T) {
+	s := newStore(t, Auto)
+	base := put(t, s, baseItems...)
+	for name, c := range map[string]struct {
+		id digest.Digest
+		is func(error) bool
+	}{
+		"missing": {digest.FromString("x"), errdefs.IsNotFound},
+		"bad":     {"x", errdefs.IsInvalidArgument},
+	} {
+		if st, err := s.Stack(t.Context(), []digest.Digest{base, c.id}); !c.is(err) {
+			t.Errorf("%s: %v %v", name, st, err)
+		}
+	}
+	st := stack(t, s, base)
+	if err := s.Remove(t.Context(), base); !errdefs.IsConflict(err) {
+		t.Errorf("removed in use: %v", err)
+	}
+	if err := s.Repair(t.Context(), base); !errdefs.IsConflict(err) {
+		t.Errorf("repaired in use: %v", err)
+	}
+	on := st.On()
+	st.Release()
+	st.Release()
+	if err := s.Remove(t.Context(), base); !errdefs.IsConflict(err) {
+		t.Errorf("removed while a stack made by On has it: %v", err)
+	}
+	on.Release()
+	if _, pinned := s.counts(); pinned != 0 {
+		t.Errorf("%d pinned", pinned)
+	}
+}
+
+func TestChainID(t *testing.T) {
+	a, b, c := digest.FromString("a"), digest.FromString("b"), digest.FromString("c")
+	ab := digest.FromString(a.String() + " " + b.String())
+	for i, got := range []digest.Digest{ChainID(nil), ChainID([]digest.Digest{a}), ChainID([]digest.Digest{a, b}), ChainID([]digest.Digest{a, b, c})} {
+		if want := []digest.Digest{"", a, ab, digest.FromString(ab.String() + " " + c.String())}[i]; got != want {
+			t.Errorf("of %d layers: %s, want %s", i, got, want)
+		}
+	}
+}
+

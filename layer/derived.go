@@ -156,13 +156,13 @@ func (s *Store) sweepDerived() error {
 	return nil
 }
 
-// pinMerged returns the layers ids, bottom first, as one level.
+// pinMerged returns the layers ids, bottom first, as one level. The layers themselves are pinned, too.
 func (st *Stack) pinMerged(ctx context.Context, ids []digest.Digest) (level, error) {
-	below, err := st.s.Stack(ctx, ids) // pins them, so that nobody removes them meanwhile
+	below, err := st.s.Stack(ctx, ids)
 	if err != nil {
 		return level{}, err
 	}
-	defer below.Release()
+	st.pins = append(st.pins, below.pins...) // st releases them
 	name := "low-" + below.chain.Encoded()
 	low, err := st.pin(ctx, name, func() (object, error) {
 		return st.s.derive(ctx, name, ids, func(w *tar.Writer) error { return below.writeWhole(ctx, w) })

@@ -39,7 +39,12 @@ func makeTar(t testing.TB, items ...item) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
+	files := map[string]item{}
 	for _, it := range items {
+		if first, ok := files[it.hard]; ok { // as tar writes it: a link's header says what the file's does
+			it.mode, it.uid, it.mtime = first.mode, first.uid, first.mtime
+		}
+		files[it.name] = it
 		h := &tar.Header{Format: tar.FormatPAX, Name: it.name, Mode: it.mode, Uid: it.uid, Gid: it.uid,
 			Devmajor: it.major, Devminor: it.minor, Typeflag: it.typ, ModTime: time.Unix(epoch, 0)}
 		if it.mtime != 0 {

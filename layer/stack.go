@@ -53,7 +53,11 @@ func (s *Store) Stack(ctx context.Context, diffIDs []digest.Digest) (_ *Stack, e
 		st.lowers = append(st.lowers, top)
 	}
 	for _, l := range slices.Backward(levels) {
-		st.lowers = append(st.lowers, l.root)
+		// A layer that comes again lower down shows nothing that it does not show above, and overlayfs takes
+		// no directory twice (ELOOP).
+		if !slices.Contains(st.lowers, l.root) {
+			st.lowers = append(st.lowers, l.root)
+		}
 		if l.rec.Opaque { // overlayfs does not look for that mark at the root of a layer
 			break
 		}

@@ -109,7 +109,7 @@ func treeOf(t testing.TB, root string) map[string]string {
 	t.Helper()
 	tree := map[string]string{}
 	inodes := map[[2]uint64][]string{}
-	err := filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
+	err := filepath.WalkDir(root+"/", func(p string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}

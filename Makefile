@@ -3,12 +3,14 @@
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 PREFIX  ?= /usr/local
-GOFLAGS_STATIC = -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+LDFLAGS = -ldflags "-s -w -X main.version=$(VERSION)"
 PROGRAMS = berth berthd berth-runtime
 # The version is pinned: another one finds other things.
 GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
+# One set of flags for everything that compiles, so that build, vet, lint and tests share the build cache.
 export CGO_ENABLED = 0
+export GOFLAGS = -trimpath -buildvcs=false
 
 .PHONY: all build build-arm64 install uninstall test test-all lint bench demo clean tools
 
@@ -16,13 +18,13 @@ all: build
 
 build:
 	@mkdir -p bin
-	go build $(GOFLAGS_STATIC) -o bin/ ./cmd/...
+	go build $(LDFLAGS) -o bin/ ./cmd/...
 
 # Nothing of arm64 can be run here; it is compiled and vetted.
 build-arm64:
 	@mkdir -p out/arm64
-	GOARCH=arm64 go build $(GOFLAGS_STATIC) -o out/arm64/ ./cmd/...
-	GOARCH=arm64 go vet ./cmd/... ./runtime/...
+	GOARCH=arm64 go build $(LDFLAGS) -o out/arm64/ ./cmd/...
+	GOARCH=arm64 go vet ./cmd/berth-runtime ./cmd/berth ./runtime/...
 
 install: build
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(PROGRAMS:%=bin/%)

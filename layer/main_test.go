@@ -154,6 +154,9 @@ func mountFile(t testing.TB, st *Stack, u *Upper, o MountOptions) *os.File {
 	return f
 }
 
+// mainContext is for what is main in a program that a test starts.
+func mainContext() context.Context { return context.Background() }
+
 // background is for what a test's own context must not end.
 func background(t testing.TB) context.Context { return context.WithoutCancel(t.Context()) }
 

@@ -152,6 +152,8 @@ func TestRunErrors(t *testing.T) {
 		}, []string{"--pull", "never"}, 125, "berth: No such image: x\n"},
 		"engine dies":    {func(c *conversation) { c.created(); c.send(wire.RunStarted, ""); c.conn.Close() }, nil, 125, "ended the connection"},
 		"unknown frame":  {func(c *conversation) { c.send(99, "") }, nil, 125, "unknown kind 99"},
+		"created twice":  {func(c *conversation) { c.created(); c.created() }, nil, 125, "out of order"},
+		"started first":  {func(c *conversation) { c.send(wire.RunStarted, "") }, nil, 125, "out of order"},
 		"broken JSON":    {func(c *conversation) { c.send(wire.RunExit, "{") }, nil, 125, "could not be read"},
 		"pull fails":     {func(c *conversation) { c.send(wire.RunProgress, `{"error":"denied"}`) }, []string{"--pull", "always"}, 125, "berth: denied\n"},
 		"no such policy": {nil, []string{"--pull", "perhaps"}, 125, `"perhaps"`},

@@ -215,6 +215,9 @@ func (b *Build) logLine(v *vertex, line string, at time.Time) {
 }
 
 func (b *Build) status(v *vertex, ev wire.BuildEvent) {
+	if v.done {
+		return // its last word comes late
+	}
 	b.announce(v)
 	text := Printable(ev.Name)
 	switch {

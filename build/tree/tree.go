@@ -101,6 +101,9 @@ func (t *Tree) Load(ctx context.Context, want []int) error {
 	if t.load == nil {
 		return fmt.Errorf("%s: its content is not here", t.Entries[missing[0]].Path)
 	}
+	if err := ctx.Err(); err != nil { // what comes fast enough would hide that nobody wants it any more
+		return context.Cause(ctx)
+	}
 	if err := t.load(ctx, t, missing); err != nil {
 		return err
 	}

@@ -57,6 +57,7 @@ func isTar(head []byte) bool {
 	if len(head) < 512 {
 		return false
 	}
+	head = head[:512]
 	if bytes.Count(head, []byte{0}) == 512 {
 		return true
 	}

@@ -354,4 +354,3 @@ func (b *Blob) Size() int64 { return b.size }
 
 // Reader reads the whole blob from its beginning; several can be in use at once.
 func (b *Blob) Reader() *io.SectionReader { return io.NewSectionReader(b.ReaderAt, 0, b.size) }
-

@@ -3,6 +3,7 @@ package layer
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -81,8 +82,9 @@ func (r *remover) clear(dir *os.File, depth int) error {
 	}
 	defer list.Close()
 	for {
-		names, err := list.Readdirnames(1024)
+		names, read := list.Readdirnames(1024)
 		for _, name := range names {
+			var err error
 			if depth < maxDepth {
 				err = r.remove(list, name, depth+1)
 			} else {
@@ -92,8 +94,11 @@ func (r *remover) clear(dir *os.File, depth int) error {
 				return err
 			}
 		}
-		if len(names) == 0 {
+		if errors.Is(read, io.EOF) {
 			return nil
+		}
+		if read != nil {
+			return read
 		}
 	}
 }

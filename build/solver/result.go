@@ -100,16 +100,6 @@ func (r *result) onto(p *part) *result {
 	return &result{append(slices.Clip(slices.Clone(r.parts)), p)}
 }
 
-// ready says whether every part is a layer.
-func (r *result) ready() bool {
-	for _, p := range r.parts {
-		if !p.isReady() {
-			return false
-		}
-	}
-	return true
-}
-
 // layers waits until every part is a layer and lists them.
 func (r *result) layers(ctx context.Context) ([]cache.Layer, error) {
 	out := make([]cache.Layer, len(r.parts))

@@ -18,7 +18,6 @@ type mountOptions struct {
 	bind        bool
 	rbind       bool
 	copyUp      bool // "tmpcopyup": begin with what the image has there
-	create      string
 }
 
 type propagation struct {

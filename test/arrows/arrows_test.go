@@ -20,7 +20,7 @@ var below = map[string][]string{
 	"cmd/berthd":        {"api", "engine", "layer", "registry"},
 	"cmd/berth-runtime": {"runtime"},
 	"cli":               {"api/wire", "build/session"},
-	"api":               {"api/wire", "engine", "build", "container", "network", "volume", "registry", "image", "layer", "runtime", "content"},
+	"api":               {"api/wire", "engine", "build", "build/session", "container", "network", "volume", "registry", "image", "layer", "runtime", "content"},
 	"api/wire":          {},
 	"engine":            {"build", "container", "network", "volume", "registry", "image", "layer", "runtime", "content"},
 	"build":             {"build/session", "layer", "content"},
@@ -28,16 +28,23 @@ var below = map[string][]string{
 	"container":         {},
 	"network":           {},
 	"volume":            {},
-	"registry":          {},
-	"image":             {},
+	"registry":          {"image"},
+	"image":             {"content"},
 	"layer":             {},
 	"runtime":           {},
 	"content":           {},
 	"internal":          {},
 }
 
+// partOf names packages that lie in another room's folder: the engine's half of a build's session is the
+// builder's, the rest of the session is what the command line links.
+var partOf = map[string]string{"build/session/server": "build"}
+
 // room is the longest listed prefix of a package's path in the module.
 func room(path string) string {
+	if r, ok := partOf[path]; ok {
+		return r
+	}
 	best := ""
 	for r := range below {
 		if (path == r || strings.HasPrefix(path, r+"/")) && len(r) > len(best) {

@@ -138,8 +138,7 @@ func builds(ctx context.Context, w *world, t *table) error {
 	if err := os.WriteFile(change, []byte(script), 0o700); err != nil {
 		return err
 	}
-	id, err := w.output(ctx, build)
-	if err != nil {
+	if _, err := w.output(ctx, build); err != nil {
 		return err
 	}
 	for _, state := range []struct {
@@ -150,7 +149,8 @@ func builds(ctx context.Context, w *world, t *table) error {
 			return err
 		}
 	}
-	if id, err = w.output(ctx, build); err != nil {
+	id, err := w.output(ctx, build)
+	if err != nil {
 		return err
 	}
 	if err := t.measure(ctx, w, 25, command{name: cached, line: build}); err != nil {

@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -160,5 +159,3 @@ func xattrs(fd int) ([]session.Xattr, error) {
 	slices.SortFunc(out, func(a, b session.Xattr) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
 }
-
-func procFD(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }

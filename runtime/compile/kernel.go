@@ -58,7 +58,7 @@ func (b *builder) sysctls() error {
 	for _, name := range slices.Sorted(maps.Keys(b.spec.Linux.Sysctl)) {
 		value := b.spec.Linux.Sysctl[name]
 		dotted := name
-		if !strings.Contains(name, ".") || strings.Index(name, "/") >= 0 && strings.Index(name, "/") < strings.Index(name, ".") {
+		if !strings.Contains(name, ".") || strings.Contains(name, "/") && strings.Index(name, "/") < strings.Index(name, ".") {
 			dotted = strings.NewReplacer("/", ".", ".", "/").Replace(name)
 		}
 		if err := b.mayset(dotted); err != nil {

@@ -310,25 +310,25 @@ func (s *Server) startExec(w http.ResponseWriter, r *http.Request) error {
 	if in.ConsoleSize != nil {
 		s.engine.SizeExec(id, runtime.Size{Height: uint16(in.ConsoleSize[0]), Width: uint16(in.ConsoleSize[1])})
 	}
+	keys, err := parseDetachKeys(run.Config.DetachKeys)
+	if err != nil {
+		return err
+	}
 	ctx := context.WithoutCancel(r.Context())
 	stream, ended, err := s.engine.StartExec(ctx, id, in.Detach)
 	if err != nil {
 		return err
 	}
+	defer stream.Close()
 	if in.Detach {
-		s.engine.RunDetachedExec(stream, ended)
+		s.engine.FollowExec(id, ended)
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	defer stream.Close()
 	h, err := hijack(w, r, mediaType(run.Config.TTY, versionOf(r)))
 	if err != nil {
-		s.engine.RunDetachedExec(stream, ended)
+		s.engine.FollowExec(id, ended)
 		return err
-	}
-	keys, err := parseDetachKeys(run.Config.DetachKeys)
-	if err != nil {
-		return s.afterHijack(h, err)
 	}
 	if !pump(h, stream, run.Config.AttachStdin, run.Config.TTY, keys, ended) {
 		s.engine.FollowExec(id, ended)

@@ -2,8 +2,6 @@ package engine
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -249,9 +247,7 @@ func (b *buildSteps) Run(ctx context.Context, s solver.ExecSpec, stdout, stderr 
 // stepDir makes the run-time directory of a step. A crash leaves it to the sweep at the next start:
 // it has no record.
 func (e *Engine) stepDir(undo *cleanup.Stack) (id, dir string, err error) {
-	var b [32]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-	id = hex.EncodeToString(b[:])
+	id = container.NewID()
 	dir = e.store.ExecDir(id)
 	if err := os.Mkdir(dir, 0o710); err != nil {
 		return "", "", err
@@ -315,9 +311,7 @@ func (e *Engine) stepSpec(c *instance, s solver.ExecSpec, sandbox *network.Sandb
 		return nil, mounts, err
 	}
 	spec.Process.Env = s.Env // complete, and part of what is cached: nothing is added
-	for _, m := range mounts {
-		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Tree.Name(), Options: []string{"rbind"}})
-	}
+	spec.Mounts = append(spec.Mounts, binds(mounts)...)
 	return spec, mounts, nil
 }
 

@@ -2,11 +2,8 @@ package engine
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync"
 
@@ -68,9 +65,7 @@ func (e *Engine) CreateExec(ctx context.Context, user string, cfg ExecConfig) (i
 	if len(cfg.Cmd) == 0 {
 		return "", fmt.Errorf("No exec command specified: %w", errdefs.ErrInvalidArgument) //nolint:staticcheck // Docker's sentence
 	}
-	var b [32]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-	id = hex.EncodeToString(b[:])
+	id = container.NewID()
 	e.execs.mu.Lock()
 	defer e.execs.mu.Unlock()
 	if e.execs.byID == nil {
@@ -176,19 +171,7 @@ func (e *Engine) startExec(ctx context.Context, c *instance, cfg ExecConfig, det
 	return shim.Exec(ctx, runtime.ExecConfig{Process: process, Attach: attach})
 }
 
-// RunDetachedExec reads a detached exec's stream to its end.
-func (e *Engine) RunDetachedExec(stream *runtime.Stream, done func(runtime.Exit)) {
-	e.background(func(context.Context) {
-		defer stream.Close()
-		exit, err := stream.Copy(io.Discard, io.Discard)
-		if err != nil {
-			exit.Status = 137
-		}
-		done(exit)
-	})
-}
-
-// FollowExec waits for an exec whose client has left.
+// FollowExec waits for an exec whose stream nobody reads any more, or ever did: it is closed.
 func (e *Engine) FollowExec(id string, done func(runtime.Exit)) {
 	e.execs.mu.Lock()
 	var process *runtime.ExecProcess
@@ -276,13 +259,5 @@ func (e *Engine) execProcess(ctx context.Context, c *instance, shim *runtime.Shi
 	if cfg.Privileged {
 		merged.Isolation.Privileged = true
 	}
-	in, err := e.inputs(c, who)
-	if err != nil {
-		return nil, err
-	}
-	spec, err := bundle.Spec(&merged, in)
-	if err != nil {
-		return nil, err
-	}
-	return spec.Process, nil
+	return bundle.Process(&merged, e.processInputs(c, who))
 }

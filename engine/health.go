@@ -15,6 +15,7 @@ func (e *Engine) watchHealth(c *instance, shim *runtime.Shim) {
 	if !h.Enabled() {
 		return
 	}
+	command := h.Command(e.shellOf(c))
 	ctx, cancel := context.WithCancel(e.life)
 	c.mu.Lock()
 	c.endHealth = cancel
@@ -22,7 +23,7 @@ func (e *Engine) watchHealth(c *instance, shim *runtime.Shim) {
 	c.Note(func(s *container.State) { s.Health = &container.Health{Status: container.Starting} })
 	e.work.Go(func() {
 		h.Watch(ctx, shim.Started(),
-			func(ctx context.Context) container.Probe { return e.probe(ctx, c, shim, h) },
+			func(ctx context.Context) container.Probe { return e.probe(ctx, c, shim, command, h.ProbeTimeout()) },
 			func(now container.Health) {
 				var was string
 				c.Note(func(s *container.State) {
@@ -48,15 +49,15 @@ func (c *instance) stopHealth() {
 }
 
 // probe runs the check once. It dies with its context, and with the engine.
-func (e *Engine) probe(ctx context.Context, c *instance, shim *runtime.Shim, h *container.Healthcheck) container.Probe {
+func (e *Engine) probe(ctx context.Context, c *instance, shim *runtime.Shim, command []string, timeout time.Duration) container.Probe {
 	p := container.Probe{Start: time.Now().UTC(), ExitCode: -1}
 	out := &bounded{max: container.ProbeOutputMax}
-	exit, err := e.runProbe(ctx, c, shim, h, out)
+	exit, err := e.runProbe(ctx, c, shim, command, out)
 	p.End = time.Now().UTC()
 	p.Output = string(out.kept)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		p.Output = "Health check exceeded timeout (" + h.ProbeTimeout().String() + ")"
+		p.Output = "Health check exceeded timeout (" + timeout.String() + ")"
 	case err != nil:
 		p.Output = err.Error()
 	default:
@@ -65,8 +66,8 @@ func (e *Engine) probe(ctx context.Context, c *instance, shim *runtime.Shim, h *
 	return p
 }
 
-func (e *Engine) runProbe(ctx context.Context, c *instance, shim *runtime.Shim, h *container.Healthcheck, out *bounded) (runtime.Exit, error) {
-	process, err := e.execProcess(ctx, c, shim, ExecConfig{Cmd: h.Command(e.shellOf(c))})
+func (e *Engine) runProbe(ctx context.Context, c *instance, shim *runtime.Shim, command []string, out *bounded) (runtime.Exit, error) {
+	process, err := e.execProcess(ctx, c, shim, ExecConfig{Cmd: command})
 	if err != nil {
 		return runtime.Exit{}, err
 	}

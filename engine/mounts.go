@@ -18,6 +18,7 @@ import (
 	"github.com/berth-engine/berth/internal/roottar"
 	"github.com/berth-engine/berth/runtime"
 	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -65,6 +66,15 @@ func (e *Engine) mounts(ctx context.Context, c *instance) (all []runtime.Mount, 
 		return strings.Count(a.Destination, "/") - strings.Count(b.Destination, "/")
 	})
 	return all, nil
+}
+
+// binds are the entries of an OCI configuration that the opened trees stand for.
+func binds(mounts []runtime.Mount) []specs.Mount {
+	var all []specs.Mount
+	for _, m := range mounts {
+		all = append(all, specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Tree.Name(), Options: []string{"rbind"}})
+	}
+	return all
 }
 
 // files are the engine's own, by their path on the host.

@@ -16,7 +16,6 @@ import (
 	"github.com/berth-engine/berth/network"
 	"github.com/berth-engine/berth/runtime"
 	"github.com/containerd/errdefs"
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // Start starts a container that is not running. One that runs already is errdefs.ErrNotModified. A
@@ -178,9 +177,7 @@ func (e *Engine) launch(ctx context.Context, c *instance, attach *runtime.Attach
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range mounts {
-		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Tree.Name(), Options: []string{"rbind"}})
-	}
+	spec.Mounts = append(spec.Mounts, binds(mounts)...)
 	filter, err := e.filters.filter(cfg, e.machine)
 	if err != nil {
 		return nil, err
@@ -247,12 +244,8 @@ func listeners(s *network.Sandbox) []runtime.Listener {
 
 // inputs is what the OCI configuration needs to know of the machine and of other containers.
 func (e *Engine) inputs(c *instance, who identity) (bundle.Inputs, error) {
-	cfg := c.Config()
-	in := bundle.Inputs{
-		ID: c.ID, Hostname: e.hostname(c), UID: who.uid, GID: who.gid, Groups: who.groups, Home: who.home,
-		CgroupPath: e.cgroupPath(c), Bounding: e.machine.bounding, CgroupV2: e.machine.cgroupV2, AppArmor: e.machine.apparmor,
-		HostNetwork: cfg.Network.Mode == "host",
-	}
+	cfg, in := c.Config(), e.processInputs(c, who)
+	in.CgroupPath, in.CgroupV2, in.HostNetwork = e.cgroupPath(c), e.machine.cgroupV2, cfg.Network.Mode == network.Host
 	var err error
 	for _, join := range []struct {
 		mode, kind string
@@ -273,6 +266,14 @@ func (e *Engine) inputs(c *instance, who identity) (bundle.Inputs, error) {
 	}
 	in.Devices, in.DeviceRules, err = devices(cfg.Isolation)
 	return in, err
+}
+
+// processInputs is the part of inputs that a process in a running container needs.
+func (e *Engine) processInputs(c *instance, who identity) bundle.Inputs {
+	return bundle.Inputs{
+		Hostname: e.hostname(c), UID: who.uid, GID: who.gid, Groups: who.groups, Home: who.home,
+		Bounding: e.machine.bounding, AppArmor: e.machine.apparmor,
+	}
 }
 
 // namespaceOf is the path of a running container's namespace.

@@ -11,7 +11,6 @@ import (
 
 // Inputs is what is known only at start, of the rootfs and of the machine.
 type Inputs struct {
-	ID       string
 	Hostname string
 	// User as the rootfs knows it.
 	UID, GID uint32
@@ -40,7 +39,7 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 // Spec returns the OCI configuration. The root and what is mounted by descriptor (binds, volumes) are
 // not in it: the runtime gets them beside it.
 func Spec(c *container.Config, in Inputs) (*specs.Spec, error) {
-	capabilities, err := Capabilities(c.Isolation, in.Bounding)
+	process, err := Process(c, in)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +47,7 @@ func Spec(c *container.Config, in Inputs) (*specs.Spec, error) {
 		Version:  "1.2.0",
 		Hostname: in.Hostname,
 		Root:     &specs.Root{Path: "rootfs", Readonly: c.Isolation.ReadonlyRootfs},
-		Process:  process(c, in, capabilities),
+		Process:  process,
 		Linux: &specs.Linux{
 			Namespaces:  namespaces(c, in),
 			CgroupsPath: in.CgroupPath,
@@ -71,7 +70,13 @@ func Spec(c *container.Config, in Inputs) (*specs.Spec, error) {
 	return s, nil
 }
 
-func process(c *container.Config, in Inputs, capabilities []string) *specs.Process {
+// Process returns the process alone: of a start, or of one more in a running container. Of in it takes
+// who it is, Hostname, Bounding and AppArmor.
+func Process(c *container.Config, in Inputs) (*specs.Process, error) {
+	capabilities, err := Capabilities(c.Isolation, in.Bounding)
+	if err != nil {
+		return nil, err
+	}
 	p := &specs.Process{
 		Terminal: c.Process.TTY,
 		User:     specs.User{UID: in.UID, GID: in.GID, AdditionalGids: in.Groups},
@@ -101,7 +106,7 @@ func process(c *container.Config, in Inputs, capabilities []string) *specs.Proce
 	if in.AppArmor && !c.Isolation.Privileged {
 		p.ApparmorProfile = c.Isolation.AppArmor
 	}
-	return p
+	return p, nil
 }
 
 // environment adds what Docker adds, where the image and the user don't say it.

@@ -30,7 +30,7 @@ func TestGolden(t *testing.T) {
 		},
 		"host": {Process: container.Process{Cmd: []string{"sh"}}, Isolation: container.Isolation{PidMode: "host", IPCMode: "host", UTSMode: "host"}},
 	} {
-		in := Inputs{ID: "id", Hostname: "box", Home: "/root", CgroupPath: "/berth/id", Bounding: everything, HostNetwork: name == "host"}
+		in := Inputs{Hostname: "box", Home: "/root", CgroupPath: "/berth/id", Bounding: everything, HostNetwork: name == "host"}
 		if c.Process.User == "1000" {
 			in.UID, in.GID, in.Home = 1000, 1000, "/"
 		}

@@ -14,7 +14,7 @@ type version struct{ major, minor int }
 
 var (
 	oldest = version{1, 38}
-	newest = version{1, 56} // of github.com/moby/moby/api in go.mod; a test compares
+	newest = version{1, 56} // of github.com/moby/moby/api in go.mod: TestNewest
 )
 
 func (v version) String() string { return fmt.Sprintf("%d.%d", v.major, v.minor) }

@@ -11,8 +11,10 @@ import (
 	"net/http"
 
 	"github.com/berth-engine/berth/engine"
+	"github.com/berth-engine/berth/internal/detachkeys"
 	"github.com/berth-engine/berth/internal/jsonlog"
 	"github.com/berth-engine/berth/runtime"
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types"
 	dockercontainer "github.com/moby/moby/api/types/container"
 )
@@ -95,7 +97,7 @@ func mediaType(tty bool, v version) string {
 
 // pump carries stdin to a process and its output back until one of them ends. ended is told how the
 // process ended before the client learns it; where the client left first, whole is false.
-func pump(h *hijacked, stream *runtime.Stream, stdin, tty bool, keys detachKeys, ended func(runtime.Exit)) (whole bool) {
+func pump(h *hijacked, stream *runtime.Stream, stdin, tty bool, keys []byte, ended func(runtime.Exit)) (whole bool) {
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
@@ -111,10 +113,10 @@ func pump(h *hijacked, stream *runtime.Stream, stdin, tty bool, keys detachKeys,
 }
 
 // carryStdin reads what the client types. The keys that detach end the stream.
-func carryStdin(h *hijacked, stream *runtime.Stream, stdin, tty bool, keys detachKeys) {
+func carryStdin(h *hijacked, stream *runtime.Stream, stdin, tty bool, keys []byte) {
 	var in io.Reader = h.in
 	if tty {
-		in = keys.watch(h.in)
+		in = detachkeys.Reader(h.in, keys)
 	}
 	if !stdin {
 		_, _ = io.Copy(io.Discard, in) // ends with the client
@@ -122,13 +124,25 @@ func carryStdin(h *hijacked, stream *runtime.Stream, stdin, tty bool, keys detac
 	}
 	_, err := io.Copy(stream, in)
 	switch {
-	case errors.Is(err, errDetached):
+	case errors.Is(err, detachkeys.ErrDetached):
 		stream.Close()
 	case err == nil:
 		_ = stream.CloseWrite() // the process has ended
 	default: // it has ended, and the client goes on typing
 		_, _ = io.CopyN(io.Discard, h.in, drainMax) // ends with the client
 	}
+}
+
+// parseDetachKeys reads what a client asks for; "" is the default.
+func parseDetachKeys(keys string) ([]byte, error) {
+	if keys == "" {
+		keys = detachkeys.Default
+	}
+	parsed, err := detachkeys.Parse(keys)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return parsed, nil
 }
 
 func (s *Server) attachContainer(w http.ResponseWriter, r *http.Request) error {

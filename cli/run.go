@@ -19,6 +19,7 @@ import (
 	"github.com/berth-engine/berth/cli/create"
 	"github.com/berth-engine/berth/cli/progress"
 	"github.com/berth-engine/berth/cli/terminal"
+	"github.com/berth-engine/berth/internal/detachkeys"
 	"github.com/berth-engine/berth/internal/frame"
 )
 
@@ -362,10 +363,10 @@ func (r *runner) onStarted(w *frame.Writer, detached chan struct{}, conn *client
 func (r *runner) sendInput(w *frame.Writer, detached chan struct{}, conn *client.Stream) {
 	var in io.Reader = r.app.In
 	if r.request.Tty {
-		in = terminal.Detachable(in, r.keys)
+		in = detachkeys.Reader(in, r.keys)
 	}
 	_, err := io.Copy(w.Stream(wire.RunStdin), in)
-	if errors.Is(err, terminal.ErrDetach) {
+	if errors.Is(err, detachkeys.ErrDetached) {
 		close(detached)
 		_ = w.Write(wire.RunDetach, nil)
 		_ = conn.Close()

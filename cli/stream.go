@@ -7,6 +7,7 @@ import (
 
 	"github.com/berth-engine/berth/cli/client"
 	"github.com/berth-engine/berth/cli/terminal"
+	"github.com/berth-engine/berth/internal/detachkeys"
 )
 
 // checkInput refuses a terminal for a container whose input is none.
@@ -24,9 +25,9 @@ func (a *App) detachKeys(flag string) ([]byte, error) {
 		keys = a.configuredDetachKeys()
 	}
 	if keys == "" {
-		keys = terminal.DefaultDetachKeys
+		keys = detachkeys.Default
 	}
-	return terminal.ParseKeys(keys)
+	return detachkeys.Parse(keys)
 }
 
 // terminalSize is the size of the terminal that stdout is, if it is one.
@@ -47,7 +48,7 @@ type exchange struct {
 	out, err io.Writer
 }
 
-// exchange copies both ways until the output ends. ErrDetach is returned when the keys were pressed.
+// exchange copies both ways until the output ends. ErrDetached is returned when the keys were pressed.
 func (a *App) exchange(conn *client.Stream, x exchange) error {
 	if x.tty && x.in != nil {
 		restore, err := a.rawTerminal()
@@ -62,10 +63,10 @@ func (a *App) exchange(conn *client.Stream, x exchange) error {
 		go func() {
 			in := x.in
 			if x.tty {
-				in = terminal.Detachable(in, x.keys)
+				in = detachkeys.Reader(in, x.keys)
 			}
 			_, err := io.Copy(conn, in)
-			if errors.Is(err, terminal.ErrDetach) {
+			if errors.Is(err, detachkeys.ErrDetached) {
 				close(detached)
 				conn.Close()
 				return
@@ -81,7 +82,7 @@ func (a *App) exchange(conn *client.Stream, x exchange) error {
 	}
 	select {
 	case <-detached:
-		return terminal.ErrDetach
+		return detachkeys.ErrDetached
 	default:
 	}
 	if err != nil {
@@ -92,7 +93,7 @@ func (a *App) exchange(conn *client.Stream, x exchange) error {
 
 // ended reports a detach as Docker does, and anything else as it is.
 func (a *App) ended(err error) error {
-	if errors.Is(err, terminal.ErrDetach) {
+	if errors.Is(err, detachkeys.ErrDetached) {
 		fmt.Fprintln(a.Err, "read escape sequence")
 		return exitNow
 	}

@@ -1,4 +1,5 @@
-package terminal
+// Package detachkeys reads and finds the sequence of keys that detaches a terminal from a container.
+package detachkeys
 
 import (
 	"bytes"
@@ -8,14 +9,14 @@ import (
 	"strings"
 )
 
-// DefaultDetachKeys are those of Docker.
-const DefaultDetachKeys = "ctrl-p,ctrl-q"
+// Default are those of Docker.
+const Default = "ctrl-p,ctrl-q"
 
-// ErrDetach is what a reader of Detachable returns when the keys were pressed.
-var ErrDetach = errors.New("detached by the detach keys")
+// ErrDetached is what a Reader returns when the keys were pressed.
+var ErrDetached = errors.New("detached by the detach keys")
 
-// ParseKeys reads a list such as "ctrl-p,q": single characters, or ctrl- and one of a-z, @, [, \, ], ^, _.
-func ParseKeys(keys string) ([]byte, error) {
+// Parse reads a list such as "ctrl-p,q": single characters, or ctrl- and one of a-z, @, [, \, ], ^, _.
+func Parse(keys string) ([]byte, error) {
 	var out []byte
 	for _, key := range strings.Split(keys, ",") {
 		if len(key) == 1 {
@@ -40,16 +41,16 @@ func ParseKeys(keys string) ([]byte, error) {
 	return out, nil
 }
 
-// Detachable reads from r until keys come in a row: then ErrDetach. Keys that begin the sequence are
+// Reader reads from r until keys come in a row: then ErrDetached. Keys that begin the sequence are
 // held back until it is clear whether it goes on.
-func Detachable(r io.Reader, keys []byte) io.Reader {
+func Reader(r io.Reader, keys []byte) io.Reader {
 	if len(keys) == 0 {
 		return r
 	}
-	return &detachable{r: r, keys: keys}
+	return &reader{r: r, keys: keys}
 }
 
-type detachable struct {
+type reader struct {
 	r       io.Reader
 	keys    []byte
 	matched int    // how many keys of the sequence have been held back
@@ -57,7 +58,7 @@ type detachable struct {
 	err     error  // after out
 }
 
-func (d *detachable) Read(p []byte) (int, error) {
+func (d *reader) Read(p []byte) (int, error) {
 	for len(d.out) == 0 {
 		if d.err != nil {
 			return 0, d.err
@@ -76,7 +77,7 @@ func (d *detachable) Read(p []byte) (int, error) {
 }
 
 // take moves what came to out, less what may be the beginning of the sequence.
-func (d *detachable) take(in []byte) {
+func (d *reader) take(in []byte) {
 	for _, b := range in {
 		held := append(bytes.Clone(d.keys[:d.matched]), b)
 		// What is held back is always a beginning of keys: let go of the front until it is one again.
@@ -85,7 +86,7 @@ func (d *detachable) take(in []byte) {
 			held = held[1:]
 		}
 		if d.matched = len(held); d.matched == len(d.keys) {
-			d.matched, d.err = 0, ErrDetach
+			d.matched, d.err = 0, ErrDetached
 			return
 		}
 	}

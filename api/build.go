@@ -17,8 +17,11 @@ import (
 	"github.com/berth-engine/berth/build/session"
 	"github.com/berth-engine/berth/build/session/server"
 	"github.com/berth-engine/berth/build/solver"
+	"github.com/berth-engine/berth/engine"
 	"github.com/berth-engine/berth/internal/frame"
+	"github.com/berth-engine/berth/registry"
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	units "github.com/docker/go-units"
 	buildtypes "github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -28,48 +31,24 @@ import (
 // build is `berth build`: one connection for the request, what the engine asks for, progress and the
 // result (api/wire). When it ends, the build ends.
 func (s *Server) build(w http.ResponseWriter, r *http.Request) error {
-	h, err := hijack(w, r, "application/vnd.berth.frames")
-	if err != nil {
+	var req wire.BuildRequest
+	f, err := openFramed(w, r, wire.BuildRequestFrame, &req)
+	if err != nil || f == nil {
 		return err
 	}
-	up, down := frame.NewReader(h.in), frame.NewWriter(h.Conn)
-	kind, payload, err := up.Next()
-	if err != nil {
-		h.finish()
-		return nil // the client has gone
-	}
-	gone := make(chan struct{}) // closed by whoever reads the connection to its end
-	var req wire.BuildRequest
-	if kind != wire.BuildRequestFrame {
-		err = fmt.Errorf("a build begins with frame %d, not %d: %w", wire.BuildRequestFrame, kind, errdefs.ErrInvalidArgument)
-	} else {
-		err = unmarshal(payload, &req)
-	}
-	exit := wire.BuildExitBody{}
-	var out build.Request
-	if err == nil {
-		out, err = buildRequest(req)
-	}
-	if err == nil {
-		exit.ImageID, err = s.buildFor(context.WithoutCancel(r.Context()), req, out, up, down, gone)
-	} else {
-		go func() { defer close(gone); discard(up) }()
+	finish, exit := f.finish, wire.BuildExitBody{}
+	out, err := buildRequest(req)
+	if err = errors.Join(f.bad, err); err == nil {
+		gone := make(chan struct{}) // closed by the one who reads the connection, at its end
+		finish = func() { f.finishWith(func() { <-gone }) }
+		exit.ImageID, err = s.buildFor(context.WithoutCancel(r.Context()), req, out, f.up, f.down, gone)
 	}
 	if err != nil {
 		exit.Error = message(err)
 	}
-	_ = down.WriteJSON(wire.BuildExit, exit) // the client has gone
-	h.finishWith(func() { <-gone })
+	_ = f.down.WriteJSON(wire.BuildExit, exit) // the client has gone
+	finish()
 	return nil
-}
-
-// discard reads frames until the client goes.
-func discard(up *frame.Reader) {
-	for {
-		if _, _, err := up.Next(); err != nil {
-			return
-		}
-	}
 }
 
 // buildFor builds for a client. gone is closed when the client has gone.
@@ -89,6 +68,15 @@ func (s *Server) buildFor(ctx context.Context, req wire.BuildRequest, out build.
 	out.Progress = func(ev build.Event) { _ = down.WriteJSON(wire.BuildProgress, buildEvent(ev)) } // a client that has gone ends the context
 	id, _, err := s.engine.Build(ctx, out, req.Tags)
 	return id.String(), err
+}
+
+// discard reads frames until the client goes.
+func discard(up *frame.Reader) {
+	for {
+		if _, _, err := up.Next(); err != nil {
+			return
+		}
+	}
 }
 
 var errBuildCancelled = errors.New("the build was cancelled")
@@ -137,11 +125,11 @@ func buildRequest(req wire.BuildRequest) (build.Request, error) {
 func extraHosts(list []string) ([]solver.Host, error) {
 	var hosts []solver.Host
 	for _, text := range list {
-		at := strings.IndexAny(text, ":=")
-		if at <= 0 || at == len(text)-1 {
-			return nil, invalid(fmt.Sprintf("bad format for add-host: %q: expected NAME:ADDRESS", text))
+		name, addr, err := engine.ParseHost(text)
+		if err != nil {
+			return nil, err
 		}
-		hosts = append(hosts, solver.Host{Name: text[:at], IP: strings.Trim(text[at+1:], "[]")})
+		hosts = append(hosts, solver.Host{Name: name, IP: addr})
 	}
 	return hosts, nil
 }
@@ -286,7 +274,7 @@ func registryConfig(header string) (build.Credentials, error) {
 	}
 	byHost := map[string]solver.Credential{}
 	for address, c := range all {
-		byHost[registryHost(address)] = solver.Credential{Username: c.Username, Password: c.Password, IdentityToken: c.IdentityToken, RegistryToken: c.RegistryToken}
+		byHost[registry.RegistryName(address)] = solver.Credential{Username: c.Username, Password: c.Password, IdentityToken: c.IdentityToken, RegistryToken: c.RegistryToken}
 	}
 	return func(_ context.Context, host string) (solver.Credential, error) { return byHost[host], nil }, nil
 }
@@ -348,7 +336,7 @@ func (c *classic) done(id string, tags []string) {
 	c.say("Successfully built " + short(id) + "\n")
 	for _, t := range tags {
 		if ref, err := pullName(t, ""); err == nil {
-			c.say("Successfully tagged " + familiar(ref) + "\n")
+			c.say("Successfully tagged " + reference.FamiliarString(ref) + "\n")
 		}
 	}
 }

@@ -114,18 +114,6 @@ func credential(c registrytypes.AuthConfig) registry.Credential {
 	return registry.Credential{Username: c.Username, Password: c.Password, IdentityToken: c.IdentityToken, RegistryToken: c.RegistryToken}
 }
 
-// registryHost is the domain of a registry from what config.json calls it: "https://index.docker.io/v1/"
-// and "" are Docker Hub.
-func registryHost(address string) string {
-	host := strings.TrimPrefix(strings.TrimPrefix(address, "https://"), "http://")
-	host, _, _ = strings.Cut(host, "/")
-	switch host {
-	case "", "index.docker.io", "registry-1.docker.io", "docker.io":
-		return "docker.io"
-	}
-	return host
-}
-
 func constant(c registry.Credential) registry.Credentials {
 	return func(context.Context, string) (registry.Credential, error) { return c, nil }
 }

@@ -11,49 +11,37 @@ import (
 	"github.com/berth-engine/berth/internal/frame"
 	"github.com/berth-engine/berth/registry"
 	"github.com/berth-engine/berth/runtime"
-	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 )
 
 // run is create, attach, start and wait on one connection (api/wire). What goes wrong comes as the
 // Exit frame. When the connection ends without a Detach, the client has died: the container stays.
 func (s *Server) run(w http.ResponseWriter, r *http.Request) error {
-	h, err := hijack(w, r, "application/vnd.berth.frames")
-	if err != nil {
+	var req wire.RunRequest
+	f, err := openFramed(w, r, wire.RunRequestFrame, &req)
+	if err != nil || f == nil {
 		return err
-	}
-	up, down := frame.NewReader(h.in), frame.NewWriter(h.Conn)
-	kind, payload, err := up.Next()
-	if err != nil {
-		h.finish()
-		return nil // the client has gone
 	}
 	// What the client still sends is read by one only: by the listener once there is one.
 	var client *runClient
 	defer func() {
 		if client == nil {
-			h.finish()
+			f.finish()
 			return
 		}
-		h.finishWith(client.drain)
+		f.finishWith(client.drain)
 	}()
-	var req wire.RunRequest
-	if kind != wire.RunRequestFrame {
-		err = fmt.Errorf("a run begins with frame %d, not %d: %w", wire.RunRequestFrame, kind, errdefs.ErrInvalidArgument)
-	} else {
-		err = unmarshal(payload, &req)
-	}
-	exit := wire.RunExitBody{}
+	exit, err := wire.RunExitBody{}, f.bad
 	if err == nil {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 		defer cancel()
-		client = listen(up, cancel)
-		exit, err = s.runContainer(ctx, req, client, down)
+		client = listen(f.up, cancel)
+		exit, err = s.runContainer(ctx, req, client, f.down)
 	}
 	if err != nil {
 		exit = wire.RunExitBody{Code: exitStatus(err), Error: message(err)}
 	}
-	_ = down.WriteJSON(wire.RunExit, exit) // the client has gone
+	_ = f.down.WriteJSON(wire.RunExit, exit) // the client has gone
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-engine/berth/build"
 	"github.com/berth-engine/berth/engine"
+	"github.com/berth-engine/berth/registry"
 	buildtypes "github.com/moby/moby/api/types/build"
 	dockercontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -94,7 +95,7 @@ func (s *Server) auth(w http.ResponseWriter, r *http.Request) error {
 	if err := decode(r, &in); err != nil {
 		return err
 	}
-	host := registryHost(in.ServerAddress)
+	host := registry.RegistryName(in.ServerAddress)
 	token, err := s.engine.Login(r.Context(), host, credential(in))
 	if err != nil {
 		return err

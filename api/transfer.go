@@ -89,8 +89,6 @@ func pullName(name, tag string) (reference.Named, error) {
 	return reference.TagNameOnly(ref), nil
 }
 
-func familiar(ref reference.Named) string { return reference.FamiliarString(ref) }
-
 func (s *Server) pull(r *http.Request, ref reference.Named, o engine.PullOptions, lines *lines) error {
 	o.Progress = func(ev registry.Event) { lines.send(pullLine(ev)) }
 	tag := ""

@@ -115,6 +115,26 @@ func TestStore(t *testing.T) {
 	}
 }
 
+// TestMakeClaims: what an ID has already is not touched by who could not claim it.
+func TestMakeClaims(t *testing.T) {
+	s, c := fixture(t, true)
+	if err := s.Make(c.ID); !errors.Is(err, os.ErrExist) {
+		t.Errorf("made twice: %v", err)
+	}
+	if err := os.Remove(s.DataDir(c.ID)); err != nil { // only its exec directory is there
+		t.Fatal(err)
+	}
+	if err := s.Make(c.ID); !errors.Is(err, os.ErrExist) {
+		t.Errorf("made half: %v", err)
+	}
+	if _, err := os.Stat(s.DataDir(c.ID)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a half of it was left: %v", err)
+	}
+	if records, _, err := s.Load(); len(records) != 1 || err != nil {
+		t.Errorf("the record of the one that was there: %v %v", records, err)
+	}
+}
+
 func TestRestart(t *testing.T) {
 	for name, c := range map[string]struct {
 		policy    RestartPolicy

@@ -43,12 +43,14 @@ func (s *Store) path(r *Record) string {
 	return filepath.Join(s.DataDir(r.ID), "record")
 }
 
-// Make makes the directories of a new container. Destroy removes them.
+// Make claims an ID by making its directories; where one is there already, nothing is made. Destroy
+// removes them.
 func (s *Store) Make(id string) error {
-	for _, dir := range []string{s.DataDir(id), s.ExecDir(id)} {
-		if err := os.Mkdir(dir, 0o710); err != nil {
-			return fmt.Errorf("create container: %w", err)
-		}
+	if err := os.Mkdir(s.DataDir(id), 0o710); err != nil {
+		return fmt.Errorf("create container: %w", err)
+	}
+	if err := os.Mkdir(s.ExecDir(id), 0o710); err != nil {
+		return fmt.Errorf("create container: %w", errors.Join(err, os.Remove(s.DataDir(id))))
 	}
 	return nil
 }

@@ -65,10 +65,10 @@ func (e *Engine) create(ctx context.Context, req CreateRequest) (_ *instance, wa
 	if cfg.Network.Hostname == "" && cfg.Network.Mode != "host" {
 		cfg.Network.Hostname = container.ShortID(id)
 	}
-	undo.Add(func() error { return e.store.Destroy(id) })
 	if err := e.store.Make(id); err != nil {
 		return nil, nil, err
 	}
+	undo.Add(func() error { return e.store.Destroy(id) }) // only what was claimed
 	if _, err := e.layers.NewUpper(e.upperDir(id)); err != nil {
 		return nil, nil, err
 	}

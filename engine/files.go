@@ -99,18 +99,27 @@ func attachIn(root *os.File, target string, tree *os.File) error {
 }
 
 // StatPath tells about a path in a container. The error is errdefs.ErrNotFound where there is nothing.
-func (e *Engine) StatPath(ctx context.Context, user, name string) (FileInfo, error) {
+func (e *Engine) StatPath(ctx context.Context, user, name string) (info FileInfo, err error) {
+	err = e.inRoot(ctx, user, func(c *instance, root *os.File) error {
+		info, err = statIn(root, c, name)
+		return err
+	})
+	return info, err
+}
+
+// inRoot calls do with a container and its root.
+func (e *Engine) inRoot(ctx context.Context, user string, do func(c *instance, root *os.File) error) error {
 	c, err := e.find(user)
 	if err != nil {
-		return FileInfo{}, err
+		return err
 	}
 	root, release, err := e.rootOf(ctx, c)
 	if err != nil {
-		return FileInfo{}, err
+		return err
 	}
 	defer release()
 	defer root.Close()
-	return statIn(root, c, name)
+	return do(c, root)
 }
 
 func statIn(root *os.File, c *instance, name string) (FileInfo, error) {
@@ -148,29 +157,21 @@ func missing(c *instance, name string, err error) error {
 // CopyFrom calls header with what is told of a path, and then writes it as a tar, named by the last
 // part of the path.
 func (e *Engine) CopyFrom(ctx context.Context, user, name string, header func(FileInfo) (io.Writer, error)) error {
-	c, err := e.find(user)
-	if err != nil {
-		return err
-	}
-	root, release, err := e.rootOf(ctx, c)
-	if err != nil {
-		return err
-	}
-	defer release()
-	defer root.Close()
-	info, err := statIn(root, c, name)
-	if err != nil {
-		return err
-	}
-	w, err := header(info)
-	if err != nil {
-		return err
-	}
-	as := info.Name
-	if as == "/" || strings.HasSuffix(name, "/.") { // the content of a directory
-		as = ""
-	}
-	return roottar.Pack(ctx, root, name, w, roottar.PackOptions{Name: as, FollowRoot: strings.HasSuffix(name, "/") || strings.HasSuffix(name, "/.")})
+	return e.inRoot(ctx, user, func(c *instance, root *os.File) error {
+		info, err := statIn(root, c, name)
+		if err != nil {
+			return err
+		}
+		w, err := header(info)
+		if err != nil {
+			return err
+		}
+		as := info.Name
+		if as == "/" || strings.HasSuffix(name, "/.") { // the content of a directory
+			as = ""
+		}
+		return roottar.Pack(ctx, root, name, w, roottar.PackOptions{Name: as, FollowRoot: strings.HasSuffix(name, "/") || strings.HasSuffix(name, "/.")})
+	})
 }
 
 // CopyToOptions say how a tar goes into a container.
@@ -182,16 +183,10 @@ type CopyToOptions struct {
 
 // CopyTo unpacks a tar into a directory of a container.
 func (e *Engine) CopyTo(ctx context.Context, user, dir string, r io.Reader, o CopyToOptions) error {
-	c, err := e.find(user)
-	if err != nil {
-		return err
-	}
-	root, release, err := e.rootOf(ctx, c)
-	if err != nil {
-		return err
-	}
-	defer release()
-	defer root.Close()
+	return e.inRoot(ctx, user, func(c *instance, root *os.File) error { return copyTo(ctx, c, root, dir, r, o) })
+}
+
+func copyTo(ctx context.Context, c *instance, root *os.File, dir string, r io.Reader, o CopyToOptions) error {
 	if c.Config().Isolation.ReadonlyRootfs {
 		return fmt.Errorf("container rootfs is marked read-only: %w", errdefs.ErrPermissionDenied)
 	}
@@ -199,7 +194,7 @@ func (e *Engine) CopyTo(ctx context.Context, user, dir string, r io.Reader, o Co
 	if !o.KeepOwner {
 		options.Owner = &roottar.Owner{}
 	}
-	err = roottar.Unpack(ctx, root, dir, r, options)
+	err := roottar.Unpack(ctx, root, dir, r, options)
 	switch {
 	case errors.Is(err, unix.ENOTDIR):
 		return fmt.Errorf("extraction point %s is not a directory: %w", dir, errdefs.ErrInvalidArgument)

@@ -12,19 +12,18 @@ import (
 
 // machine is what the engine found of the machine that it runs on.
 type machine struct {
-	cgroupV2  bool
-	apparmor  bool
-	bounding  []string // capabilities that a container can have at most
-	seccomp   bool
-	kernel    string
-	cgroupDir string
+	cgroupV2 bool
+	apparmor bool
+	bounding []string // capabilities that a container can have at most
+	seccomp  bool
+	kernel   string
 }
 
 func lookAtMachine() (machine, error) {
-	m := machine{cgroupDir: "/sys/fs/cgroup"}
+	var m machine
 	var fs unix.Statfs_t
-	if err := unix.Statfs(m.cgroupDir, &fs); err != nil {
-		return m, fmt.Errorf("no cgroup file system at %s (%w): mount one, as every distribution's init does", m.cgroupDir, err)
+	if err := unix.Statfs("/sys/fs/cgroup", &fs); err != nil {
+		return m, fmt.Errorf("no cgroup file system at /sys/fs/cgroup (%w): mount one, as every distribution's init does", err)
 	}
 	m.cgroupV2 = fs.Type == unix.CGROUP2_SUPER_MAGIC
 	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")

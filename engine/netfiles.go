@@ -147,9 +147,9 @@ func (e *Engine) hosts(c *instance) ([]byte, error) {
 		b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
 	}
 	for _, entry := range cfg.ExtraHosts {
-		name, addr, ok := cutHost(entry)
-		if !ok {
-			return nil, fmt.Errorf("bad format for add-host: %q: expected NAME:ADDRESS: %w", entry, errdefs.ErrInvalidArgument)
+		name, addr, err := ParseHost(entry)
+		if err != nil {
+			return nil, err
 		}
 		if addr == "host-gateway" {
 			gateway, err := e.hostGateway(c)
@@ -173,15 +173,6 @@ func (e *Engine) hosts(c *instance) ([]byte, error) {
 		}
 	}
 	return b.Bytes(), nil
-}
-
-// cutHost reads "name:address", where the address may be IPv6 and "=" may stand for the colon.
-func cutHost(s string) (name, addr string, ok bool) {
-	at := strings.IndexAny(s, ":=")
-	if at <= 0 || at == len(s)-1 {
-		return "", "", false
-	}
-	return s[:at], strings.Trim(s[at+1:], "[]"), true
 }
 
 // hostGateway is the address under which a container reaches the host.

@@ -11,18 +11,3 @@ func TestResolv(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
-
-func TestCutHost(t *testing.T) {
-	for in, want := range map[string][2]string{
-		"db:10.0.0.1": {"db", "10.0.0.1"}, "db=10.0.0.1": {"db", "10.0.0.1"}, "db:::1": {"db", "::1"}, "db:[::1]": {"db", "::1"}, "h:host-gateway": {"h", "host-gateway"},
-	} {
-		if name, addr, ok := cutHost(in); !ok || name != want[0] || addr != want[1] {
-			t.Errorf("%s: %q %q %v", in, name, addr, ok)
-		}
-	}
-	for _, in := range []string{"", "db", ":10.0.0.1", "db:"} {
-		if _, _, ok := cutHost(in); ok {
-			t.Errorf("%q was accepted", in)
-		}
-	}
-}

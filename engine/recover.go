@@ -22,11 +22,9 @@ func (e *Engine) recover(ctx context.Context) error {
 	if err := os.MkdirAll(e.tempDir(), 0o700); err != nil {
 		return err
 	}
-	e.background(func(context.Context) { // what removals left behind
-		if err := os.RemoveAll(filepath.Join(e.opts.DataRoot, "trash")); err != nil {
-			e.log.Warn("the data of removed containers could not be deleted", "error", err)
-		}
-	})
+	if err := e.emptyTrash(); err != nil {
+		return err
+	}
 	records, strays, err := e.store.Load()
 	if err != nil {
 		e.damaged = true

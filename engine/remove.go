@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -113,14 +114,38 @@ func (e *Engine) Destroy(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	trash := filepath.Join(e.opts.DataRoot, "trash")
-	if err := e.store.Discard(id, trash); err != nil {
+	if err := e.store.Discard(id, e.trash()); err != nil {
 		return err
 	}
+	e.deleteTrash(id)
+	return nil
+}
+
+// trash is where the data of removed containers waits to be deleted.
+func (e *Engine) trash() string { return filepath.Join(e.opts.DataRoot, "trash") }
+
+// deleteTrash deletes the data of removed containers in the background.
+func (e *Engine) deleteTrash(ids ...string) {
 	e.background(func(context.Context) {
-		if err := os.RemoveAll(filepath.Join(trash, id)); err != nil {
-			e.log.Warn("the data of a removed container could not be deleted, the next start tries again", "container", id, "error", err)
+		for _, id := range ids {
+			if err := os.RemoveAll(filepath.Join(e.trash(), id)); err != nil {
+				e.log.Warn("the data of a removed container could not be deleted, the next start tries again", "container", id, "error", err)
+			}
 		}
 	})
+}
+
+// emptyTrash deletes what an earlier engine left there. The directory itself stays: a removal may be
+// moving something into it.
+func (e *Engine) emptyTrash() error {
+	left, err := os.ReadDir(e.trash())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var ids []string
+	for _, entry := range left {
+		ids = append(ids, entry.Name())
+	}
+	e.deleteTrash(ids...)
 	return nil
 }

@@ -31,6 +31,16 @@ func ParsePort(s string) (container.Port, error) {
 	return container.Port{Number: uint16(n), Protocol: protocol}, nil
 }
 
+// ParseHost reads "name:address" (--add-host), where the address may be IPv6, also in brackets, and "=" may
+// stand for the colon. The address is not looked at.
+func ParseHost(s string) (name, addr string, err error) {
+	at := strings.IndexAny(s, ":=")
+	if at <= 0 || at == len(s)-1 {
+		return "", "", fmt.Errorf("bad format for add-host: %q: expected NAME:ADDRESS: %w", s, errdefs.ErrInvalidArgument)
+	}
+	return s[:at], strings.Trim(s[at+1:], "[]"), nil
+}
+
 // ParseSignal reads "SIGTERM", "term" or "15".
 func ParseSignal(s string) (syscall.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil {

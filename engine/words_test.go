@@ -37,3 +37,18 @@ func TestParseSignal(t *testing.T) {
 		}
 	}
 }
+
+func TestParseHost(t *testing.T) {
+	for in, want := range map[string][2]string{
+		"db:10.0.0.1": {"db", "10.0.0.1"}, "db=10.0.0.1": {"db", "10.0.0.1"}, "db:::1": {"db", "::1"}, "db:[::1]": {"db", "::1"}, "h:host-gateway": {"h", "host-gateway"},
+	} {
+		if name, addr, err := ParseHost(in); err != nil || name != want[0] || addr != want[1] {
+			t.Errorf("%s: %q %q %v", in, name, addr, err)
+		}
+	}
+	for _, in := range []string{"", "db", ":10.0.0.1", "db:"} {
+		if _, _, err := ParseHost(in); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%q: %v", in, err)
+		}
+	}
+}

@@ -62,9 +62,6 @@ func New(host, agent string) (*Client, error) {
 	return c, nil
 }
 
-// Host is the address as New was given it.
-func (c *Client) Host() string { return c.host }
-
 // SetVersion asks for another version of the API, for instance "1.44".
 func (c *Client) SetVersion(v string) {
 	c.mu.Lock()

@@ -104,13 +104,6 @@ type BuildCacheRecord struct {
 	UsageCount  int
 }
 
-// Info asks the engine about itself.
-func (c *Client) Info(ctx context.Context) (Info, error) {
-	var out Info
-	err := c.Call(ctx, "GET", "/info", nil, nil, &out)
-	return out, err
-}
-
 // EngineVersion asks for the engine's version.
 func (c *Client) EngineVersion(ctx context.Context) (Version, error) {
 	var out Version

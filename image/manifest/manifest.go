@@ -206,9 +206,6 @@ func IsForeign(mediaType string) bool {
 		strings.HasPrefix(mediaType, "application/vnd.docker.image.rootfs.foreign.")
 }
 
-// IsIndex says whether a descriptor's media type is an index's.
-func IsIndex(mediaType string) bool { return isIndexType(mediaType) }
-
 func isIndexType(t string) bool { return t == ocispec.MediaTypeImageIndex || t == DockerIndex }
 
 func isManifestType(t string) bool { return t == ocispec.MediaTypeImageManifest || t == DockerManifest }

@@ -65,12 +65,3 @@ func ClonePath(path string, o Options) (*os.File, error) {
 	defer f.Close()
 	return Clone(f, o)
 }
-
-// Attach puts a detached tree at the directory (or file) at.
-func Attach(tree *os.File, at string) error {
-	err := unix.MoveMount(int(tree.Fd()), "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH)
-	if err != nil {
-		return &os.PathError{Op: "move_mount", Path: at, Err: err}
-	}
-	return nil
-}

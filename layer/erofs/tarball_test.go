@@ -35,14 +35,6 @@ func attr(name, value string) opt {
 		e.PAXRecords[paxXattr+name] = value
 	}
 }
-func pax(key, value string) opt {
-	return func(e *entry) {
-		if e.PAXRecords == nil {
-			e.PAXRecords = map[string]string{}
-		}
-		e.PAXRecords[key] = value
-	}
-}
 func gnu(e *entry) { e.Format = tar.FormatGNU }
 
 func make1(typ byte, name string, m int64, opts []opt) entry {

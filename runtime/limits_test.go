@@ -142,7 +142,7 @@ func TestInit(t *testing.T) {
 
 func TestSignalAll(t *testing.T) {
 	b := newBench(t)
-	cfg := b.config(sh("(trap 'echo child; exit' USR1; echo ready; while :; do sleep 0.01; done) & trap 'echo parent' USR1; wait; wait; exit 8")...)
+	cfg := b.config(sh("trap 'echo parent' USR1; (trap 'echo child; exit' USR1; echo ready; while :; do sleep 0.01; done) & wait; wait; exit 8")...)
 	cfg.Attach = &runtime.AttachOptions{Stdout: true}
 	c := b.start(cfg)
 	if _, p, err := c.Attached().Next(); err != nil || string(p) != "ready\n" {

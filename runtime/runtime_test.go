@@ -53,6 +53,18 @@ func TestSignalStatus(t *testing.T) {
 	}
 }
 
+// TestKillAnswered: the shim answers a kill also when the container ends of it before the answer is out.
+func TestKillAnswered(t *testing.T) {
+	b := newBench(t)
+	for range 50 {
+		c := b.start(b.config("/bin/sleep", "1000"))
+		if err := c.Signal(t.Context(), int(syscall.SIGKILL), false); err != nil {
+			t.Fatal(err)
+		}
+		c.wait()
+	}
+}
+
 // TestLastByte: whatever the container wrote is delivered and logged before its exit is reported.
 func TestLastByte(t *testing.T) {
 	b := newBench(t)

@@ -129,7 +129,13 @@ func (c *container) answer(conn *protocol.Conn, m protocol.Message) error {
 	return errTaken // the table has nothing else
 }
 
+// reply does what was asked and answers. The shim stays until the answer is out, also when what was
+// asked is what ends the container.
 func (c *container) reply(conn *protocol.Conn, err error, do func() error) error {
+	if !c.begin() {
+		return conn.Send(protocol.Failed, failure(errEnded))
+	}
+	defer c.work.Done()
 	if err == nil {
 		err = do()
 	}

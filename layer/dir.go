@@ -62,6 +62,7 @@ func (d *dir) unpack(ctx context.Context, file, tree string) (err error) {
 	if err := unpack.Into(ctx, root, layer); err != nil {
 		return err
 	}
+	_ = unix.Fadvise(int(layer.Fd()), 0, 0, unix.FADV_DONTNEED) // it is not read again
 	if err := unix.Syncfs(int(root.Fd())); err != nil {
 		return &os.PathError{Op: "sync", Path: aside, Err: err}
 	}

@@ -42,7 +42,7 @@ type form interface {
 }
 
 // errNoForm is wrapped where a form cannot work on this machine, so that the next is tried.
-var errNoForm = errors.New("this form of storage does not work here")
+var errNoForm = errors.New("not possible here")
 
 const layerMountFlags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 

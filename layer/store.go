@@ -47,6 +47,7 @@ type Store struct {
 	tops    map[digest.Digest]string // guarded by mu; ChainID → name of the object on top, "" = none
 
 	adopted adoption
+	boot    func() (string, error) // the id of this boot
 
 	background sync.WaitGroup
 	stop       context.CancelFunc // ends what runs in the background
@@ -74,6 +75,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		records:  map[digest.Digest]record{},
 		lowers:   map[string]*lower{},
 		tops:     map[digest.Digest]string{},
+		boot:     sync.OnceValues(bootID),
 	}
 	if s.forms, err = newForms(o.Form, s.unpacked, s.tmp); err != nil {
 		return nil, err

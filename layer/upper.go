@@ -35,13 +35,11 @@ type foundation struct {
 }
 
 // On disk: dir/upper and dir/work are overlayfs's; dir/base is a symbolic link whose target names what
-// the upper was first mounted on; dir/boot is one that names the boot during which it was mounted
-// volatile.
+// the upper was first mounted on and, after a blank, the boot during which it was mounted volatile.
 const (
 	upperName = "upper"
 	workName  = "work"
 	baseName  = "base"
-	bootName  = "boot"
 )
 
 // rootMode is that of the root of every layer and every container: overlayfs shows that of the upper.
@@ -109,11 +107,34 @@ func (u *Upper) base() string {
 	if on != nil {
 		return baseOf(on.chain, on.uppers)
 	}
+	base, _, _ := u.mark()
+	return base
+}
+
+// mark reads what the upper's directory says of it. Both are "" where nothing does: it was never mounted.
+func (u *Upper) mark() (base, boot string, err error) {
 	target, err := os.Readlink(filepath.Join(u.dir, baseName))
-	if err != nil {
-		return ""
+	if errors.Is(err, os.ErrNotExist) {
+		return "", "", nil
 	}
-	return target
+	base, boot, _ = strings.Cut(target, " ")
+	return base, boot, err
+}
+
+// setMark replaces it.
+func (u *Upper) setMark(base, boot string) error {
+	if boot != "" {
+		base += " " + boot
+	}
+	path := filepath.Join(u.dir, baseName)
+	err := os.Symlink(base, path)
+	if !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if err := errors.Join(removed(path+".new"), os.Symlink(base, path+".new")); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }
 
 // baseOf names layers with uppers on them. An upper that has become a layer counts as that, so that
@@ -147,43 +168,48 @@ func (u *Upper) mount(st *Stack, m overlayMount) (_ *os.File, err error) {
 		return nil, err
 	}
 	defer m.work.Close()
-	if err := u.claim(st); err != nil {
-		return nil, err
-	}
-	if err := u.trust(); err != nil {
-		return nil, err
-	}
+	boot := ""
 	if m.volatile {
-		if err := u.volatile(); err != nil {
+		if boot, err = st.s.boot(); err != nil {
 			return nil, err
 		}
+	}
+	if err := u.claim(st, boot); err != nil {
+		return nil, err
 	}
 	return st.s.mountOverlay(m)
 }
 
-// claim makes st what the upper belongs to, or refuses where it belongs to another.
-func (u *Upper) claim(st *Stack) error {
-	here := baseOf(st.chain, st.uppers)
-	made := u.base()
-	switch {
-	case made == here:
+// claim makes st what the upper belongs to, or refuses where it belongs to another. boot is the id of
+// this boot where the upper is going to be mounted volatile, else "".
+func (u *Upper) claim(st *Stack, boot string) error {
+	here, made := baseOf(st.chain, st.uppers), u.base()
+	if made == "" {
+		if err := u.setMark(here, boot); err != nil {
+			return err
+		}
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.on = &foundation{chain: st.chain, uppers: st.uppers}
 		return nil
-	case made != "":
+	}
+	if made != here {
 		return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("the writable layer %s was made on %s, it cannot be mounted on %s", u.dir, made, here))
 	}
-	if err := os.Symlink(here, filepath.Join(u.dir, baseName)); err != nil {
+	marked, then, err := u.mark()
+	if err != nil {
 		return err
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.on = &foundation{chain: st.chain, uppers: st.uppers}
-	return nil
+	if err := u.trust(st.s, then); err != nil || then == boot || boot == "" {
+		return err
+	}
+	return u.setMark(marked, boot)
 }
 
 // trust refuses an upper that was mounted volatile when the machine went down: what it holds may never
-// have reached the disk (overlayfs.rst, "Volatile mount"). After a mount of the same boot that ended
-// otherwise, overlayfs's mark is taken away.
-func (u *Upper) trust() error {
+// have reached the disk (overlayfs.rst, "Volatile mount"). After a volatile mount of this boot,
+// overlayfs's mark, which is there for good, is taken away.
+func (u *Upper) trust(s *Store, then string) error {
 	mark := filepath.Join(u.work(), "work", "incompat", "volatile")
 	if _, err := os.Lstat(mark); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
@@ -191,11 +217,7 @@ func (u *Upper) trust() error {
 		}
 		return err
 	}
-	then, err := os.Readlink(filepath.Join(u.dir, bootName))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	now, err := bootID()
+	now, err := s.boot()
 	if err != nil {
 		return err
 	}
@@ -203,22 +225,6 @@ func (u *Upper) trust() error {
 		return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("the writable layer %s was in use without syncs when the machine went down: its content cannot be trusted", u.dir))
 	}
 	return os.RemoveAll(filepath.Dir(mark))
-}
-
-// volatile notes during which boot the upper is mounted volatile.
-func (u *Upper) volatile() error {
-	now, err := bootID()
-	if err != nil {
-		return err
-	}
-	link := filepath.Join(u.dir, bootName)
-	if then, err := os.Readlink(link); err == nil && then == now {
-		return nil
-	}
-	if err := removed(link); err != nil {
-		return err
-	}
-	return os.Symlink(now, link)
 }
 
 func bootID() (string, error) {

@@ -592,7 +592,10 @@ func TestVolatile(t *testing.T) {
 	}
 	mountFile(t, none, u, MountOptions{}).Close()
 	mountFile(t, none, u, MountOptions{Volatile: true}).Close()
-	if err := errors.Join(os.Remove(u.Dir()+"/boot"), os.Symlink("another", u.Dir()+"/boot")); err != nil {
+	if base, boot, err := u.mark(); err != nil || base != noLayers || boot == "" {
+		t.Errorf("mark %q %q %v", base, boot, err)
+	}
+	if err := u.setMark(noLayers, "another-boot"); err != nil {
 		t.Fatal(err)
 	}
 	if f, err := none.Mount(t.Context(), u, MountOptions{}); !errdefs.IsFailedPrecondition(err) {

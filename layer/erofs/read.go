@@ -58,8 +58,8 @@ func VerifyTar(ctx context.Context, f io.ReaderAt, want digest.Digest) error {
 // hashRegion hashes all of r, unless stop says that it is no longer wanted. A region that the file does not
 // have whole is data loss.
 func hashRegion(stop func() error, hash hash.Hash, r *io.SectionReader) error {
-	buf := make([]byte, bufferSize)
 	left := r.Size()
+	buf := make([]byte, min(left, bufferSize))
 	for left > 0 {
 		if err := stop(); err != nil {
 			return err

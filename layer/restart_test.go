@@ -313,6 +313,7 @@ func TestConcurrent(t *testing.T) {
 	if err := s.Remove(t.Context(), ids...); err != nil {
 		t.Error(err)
 	}
+	s.background.Wait()
 	for _, dir := range []string{s.files, s.derived, s.tmp, s.mounts} {
 		if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 			t.Errorf("left in %s: %v %v", dir, left, err)

@@ -279,6 +279,7 @@ func TestContract(t *testing.T) {
 				}
 			})
 		}
+		s.background.Wait()
 		for _, dir := range []string{s.files, s.derived, s.unpacked, s.tmp, s.mounts} {
 			if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 				t.Errorf("left in %s: %v %v", dir, left, err)

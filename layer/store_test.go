@@ -57,6 +57,7 @@ func TestPutGetListRemove(t *testing.T) {
 	if list, err := s.List(); err != nil || len(list) != 0 {
 		t.Errorf("list: %v %v", list, err)
 	}
+	s.background.Wait()
 	for _, dir := range []string{s.files, s.tmp, s.derived} {
 		if left, _ := os.ReadDir(dir); len(left) != 0 {
 			t.Errorf("left in %s: %v", dir, left)

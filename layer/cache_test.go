@@ -57,10 +57,17 @@ func TestPageCache(t *testing.T) {
 		one := mount(t, stack(t, s, base, put(t, s, item{name: "one"})), nil, MountOptions{})
 		two := mount(t, stack(t, s, base, put(t, s, item{name: "two"})), nil, MountOptions{})
 		written, _ := resident(t, s.layerFile(base))
-		if content(t, one+"/big") != string(data) {
-			t.Fatal("the content is another")
+		// Somebody else may drop caches, or need the memory: then it is read again, in the one only.
+		in, of := 0, 1
+		for range 20 {
+			if content(t, one+"/big") != string(data) {
+				t.Fatal("the content is another")
+			}
+			if in, of = resident(t, two+"/big"); in == of {
+				break
+			}
 		}
-		if in, of := resident(t, two+"/big"); in != of {
+		if in != of {
 			t.Errorf("after it was read in one stack, %d of %d pages are there for the other", in, of)
 		}
 		info, err := s.Info(t.Context())

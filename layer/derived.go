@@ -74,7 +74,7 @@ func (s *Store) writeDerived(ctx context.Context, f *os.File, fill func(*tar.Wri
 }
 
 // removeDerived removes what was made of the layers ids. Like a layer it loses its record first.
-func (s *Store) removeDerived(ids []digest.Digest) error {
+func (s *Store) removeDerived(ctx context.Context, ids []digest.Digest) error {
 	s.forgetTops()
 	list, err := s.derivedOf(func(from []digest.Digest) bool {
 		return slices.ContainsFunc(from, func(id digest.Digest) bool { return slices.Contains(ids, id) })
@@ -87,24 +87,19 @@ func (s *Store) removeDerived(ids []digest.Digest) error {
 		errs = append(errs, atomicfile.SyncDir(s.derived))
 	}
 	for _, name := range list {
-		errs = append(errs, s.removeDerivedFile(name))
+		errs = append(errs, s.removeDerivedFile(ctx, name))
 	}
 	return errors.Join(errs...)
 }
 
-// removeDerivedFile removes file and mount. Its layers are not pinned, so nobody pins it but one who
-// is about to find them gone, and who has nothing mounted.
-func (s *Store) removeDerivedFile(name string) error {
+// removeDerivedFile removes file and mount. Whoever holds its lower waits for no layer, so it may be
+// waited for while layers are held; and nobody pins it, because its layers would be pinned, too.
+func (s *Store) removeDerivedFile(ctx context.Context, name string) error {
 	low := s.lower(name)
-	select {
-	case low.held <- struct{}{}:
-		defer low.free()
-	default:
-		return nil // the sweep of the next Open finds it
+	if err := low.acquire(ctx); err != nil {
+		return err
 	}
-	if s.pinned(low) {
-		return nil
-	}
+	defer low.free()
 	return errors.Join(s.unmount(low), removed(filepath.Join(s.derived, name+fileSuffix)), removeTree(filepath.Join(s.unpacked, name)))
 }
 

@@ -146,13 +146,13 @@ func (s *Store) Remove(ctx context.Context, diffIDs ...digest.Digest) error {
 			return errdefs.ErrConflict.WithMessage(fmt.Sprintf("layer %s is in use", id))
 		}
 	}
-	return s.remove(ids, lowers)
+	return s.remove(ctx, ids, lowers)
 }
 
 // remove deletes the layers ids, whose lowers are held: first the records, durably, then the mounts
 // and, in the background, the files (ext4 takes 15 ms for 50 MB). It writes nothing, so it works on a
 // full disk.
-func (s *Store) remove(ids []digest.Digest, lowers []*lower) error {
+func (s *Store) remove(ctx context.Context, ids []digest.Digest, lowers []*lower) error {
 	for _, id := range ids {
 		s.forget(id)
 		if err := removed(s.layerRecord(id)); err != nil {
@@ -162,7 +162,7 @@ func (s *Store) remove(ids []digest.Digest, lowers []*lower) error {
 	if err := atomicfile.SyncDir(s.files); err != nil {
 		return fmt.Errorf("remove layers: %w", err)
 	}
-	errs := []error{s.removeDerived(ids)}
+	errs := []error{s.removeDerived(ctx, ids)}
 	for _, low := range lowers {
 		errs = append(errs, s.unmount(low))
 	}

@@ -4,6 +4,9 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 PREFIX  ?= /usr/local
 LDFLAGS = -ldflags "-s -w -X main.version=$(VERSION)"
+# The entry point that makes the runtime run from a file that nobody can write to (runtime/sealed); without it the same
+# happens in Go, for the price of a second start.
+GOFLAGS_RUNTIME = -trimpath -ldflags "-s -w -X main.version=$(VERSION) -E=berth_sealed_entry"
 PROGRAMS = berth berthd berth-runtime
 # The version is pinned: another one finds other things.
 GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-engine/berth/runtime/protocol"
+	"github.com/berth-engine/berth/runtime/sealed"
 )
 
 // shimProcess is a shim that we started and its launch connection.
@@ -66,10 +67,15 @@ func (l *Launcher) spawn(id, logPath string, conn *os.File) (pid int, pidfd *os.
 		return 0, nil, err
 	}
 	defer log.Close()
+	program, err := sealed.Open(l.opts.Program)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer program.Close()
 	fd := -1
 	attributes := &syscall.SysProcAttr{Setsid: true, PidFD: &fd}
 	l.nest.attributes(attributes)
-	pid, err = syscall.ForkExec(l.opts.Program, []string{"berth-runtime", "shim", id}, &syscall.ProcAttr{
+	pid, err = syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", program.Fd()), []string{"berth-runtime", "shim", id}, &syscall.ProcAttr{
 		Dir: "/", Env: shimEnv(), Files: []uintptr{null.Fd(), null.Fd(), log.Fd(), conn.Fd()},
 		Sys: attributes,
 	})

@@ -358,6 +358,9 @@ func (g *Group) killOnce(ctx context.Context, pids []int) error {
 func (g *Group) Destroy(ctx context.Context) error {
 	for _, top := range g.system.everywhere(g.name) {
 		err := poll(ctx, func() (bool, error) {
+			if err := unix.Rmdir(top); err == nil || err == unix.ENOENT { // nothing below it, nobody in it
+				return true, nil
+			}
 			err := walk(top, func(dir string) error {
 				if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
 					return &fs.PathError{Op: "rmdir", Path: dir, Err: err}

@@ -3,17 +3,56 @@ package compile
 import (
 	"encoding/binary"
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
 // capabilityNames are in the order of the kernel's numbers (linux/capability.h).
-var capabilityNames = strings.Fields(`CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE
-NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT
-SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
-MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE`)
+var capabilityNames = [...]string{
+	"CAP_CHOWN",
+	"CAP_DAC_OVERRIDE",
+	"CAP_DAC_READ_SEARCH",
+	"CAP_FOWNER",
+	"CAP_FSETID",
+	"CAP_KILL",
+	"CAP_SETGID",
+	"CAP_SETUID",
+	"CAP_SETPCAP",
+	"CAP_LINUX_IMMUTABLE",
+	"CAP_NET_BIND_SERVICE",
+	"CAP_NET_BROADCAST",
+	"CAP_NET_ADMIN",
+	"CAP_NET_RAW",
+	"CAP_IPC_LOCK",
+	"CAP_IPC_OWNER",
+	"CAP_SYS_MODULE",
+	"CAP_SYS_RAWIO",
+	"CAP_SYS_CHROOT",
+	"CAP_SYS_PTRACE",
+	"CAP_SYS_PACCT",
+	"CAP_SYS_ADMIN",
+	"CAP_SYS_BOOT",
+	"CAP_SYS_NICE",
+	"CAP_SYS_RESOURCE",
+	"CAP_SYS_TIME",
+	"CAP_SYS_TTY_CONFIG",
+	"CAP_MKNOD",
+	"CAP_LEASE",
+	"CAP_AUDIT_WRITE",
+	"CAP_AUDIT_CONTROL",
+	"CAP_SETFCAP",
+	"CAP_MAC_OVERRIDE",
+	"CAP_MAC_ADMIN",
+	"CAP_SYSLOG",
+	"CAP_WAKE_ALARM",
+	"CAP_BLOCK_SUSPEND",
+	"CAP_AUDIT_READ",
+	"CAP_PERFMON",
+	"CAP_BPF",
+	"CAP_CHECKPOINT_RESTORE",
+}
 
 // capabilitySets are the five sets of a process, a bit for each capability.
 type capabilitySets struct{ bounding, effective, permitted, inheritable, ambient uint64 }
@@ -48,7 +87,7 @@ func (b *builder) capabilitySets(c *specs.LinuxCapabilities) (s capabilitySets, 
 
 func capability(name string) int {
 	for i, n := range capabilityNames {
-		if "CAP_"+n == name {
+		if n == name {
 			return i
 		}
 	}
@@ -64,9 +103,9 @@ func (b *builder) bound(set uint64) {
 		if set&(1<<i) != 0 {
 			continue
 		}
-		name := fmt.Sprint("number ", i)
+		name := "of a newer kernel"
 		if i < len(capabilityNames) {
-			name = "CAP_" + capabilityNames[i]
+			name = capabilityNames[i]
 		}
 		// EINVAL: the kernel knows no capability of that number, and so none above
 		b.Do("drop from the bounding set", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, i, 0, 0, 0).On(name).May(unix.EINVAL).Else(end)
@@ -94,16 +133,12 @@ func (b *builder) setAmbient(set uint64) {
 	b.Do("clear the ambient capabilities", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 	for i, name := range capabilityNames {
 		if set&(1<<i) != 0 {
-			b.Do("raise the ambient capability", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, i, 0, 0).On("CAP_" + name)
+			b.Do("raise the ambient capability", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, i, 0, 0).On(name)
 		}
 	}
 }
 
 // Capabilities names all capabilities that are understood.
 func Capabilities() []string {
-	l := make([]string, len(capabilityNames))
-	for i, name := range capabilityNames {
-		l[i] = "CAP_" + name
-	}
-	return l
+	return slices.Clone(capabilityNames[:])
 }

@@ -92,11 +92,21 @@ func (b *builder) openDirectory(p string) {
 	b.openConfined("open the directory", b.reg("root"), relative(p), unix.O_PATH|unix.O_DIRECTORY, inRoot, b.reg("dev directory")).On(p)
 }
 
-var deviceTypes = map[string]uint32{"c": unix.S_IFCHR, "u": unix.S_IFCHR, "b": unix.S_IFBLK, "p": unix.S_IFIFO}
+func deviceType(t string) uint32 {
+	switch t {
+	case "c", "u":
+		return unix.S_IFCHR
+	case "b":
+		return unix.S_IFBLK
+	case "p":
+		return unix.S_IFIFO
+	}
+	return 0
+}
 
 func (b *builder) device(dev script.Reg, d specs.LinuxDevice) error {
-	kind, ok := deviceTypes[d.Type]
-	if !ok {
+	kind := deviceType(d.Type)
+	if kind == 0 {
 		return fmt.Errorf("device %s has type %q: it must be c, b, u or p", d.Path, d.Type)
 	}
 	if d.Major < 0 || d.Minor < 0 || d.Major > 0xfff || d.Minor > 0xfffff {

@@ -84,7 +84,7 @@ func (b *builder) setLimits(asked []specs.POSIXRlimit) error {
 }
 
 func (b *builder) limit(name string, resource int, soft, hard uint64) *script.Step {
-	text := strings.ToLower(strings.TrimPrefix(name, "RLIMIT_")) + "=" + amount(soft) + ":" + amount(hard)
+	text := name + " " + amount(soft) + ":" + amount(hard)
 	return b.Do("set the limit", unix.SYS_PRLIMIT64, 0, resource, b.Bytes(text, words(soft, hard)), nil).On(text)
 }
 
@@ -92,14 +92,19 @@ func amount(v uint64) string {
 	if v == infinity {
 		return "unlimited"
 	}
-	return fmt.Sprint(v)
+	return strconv.FormatUint(v, 10)
 }
 
-var schedulers = map[specs.LinuxSchedulerPolicy]uint32{specs.SchedOther: unix.SCHED_NORMAL, specs.SchedFIFO: unix.SCHED_FIFO, specs.SchedRR: unix.SCHED_RR,
-	specs.SchedBatch: unix.SCHED_BATCH, specs.SchedIdle: unix.SCHED_IDLE, specs.SchedDeadline: unix.SCHED_DEADLINE}
+// The numbers of linux/sched.h; tables that are looked at where a configuration asks for it.
+func schedulers() map[specs.LinuxSchedulerPolicy]uint32 {
+	return map[specs.LinuxSchedulerPolicy]uint32{specs.SchedOther: unix.SCHED_NORMAL, specs.SchedFIFO: unix.SCHED_FIFO, specs.SchedRR: unix.SCHED_RR,
+		specs.SchedBatch: unix.SCHED_BATCH, specs.SchedIdle: unix.SCHED_IDLE, specs.SchedDeadline: unix.SCHED_DEADLINE}
+}
 
-var schedulerFlags = map[specs.LinuxSchedulerFlag]uint64{specs.SchedFlagResetOnFork: 1, specs.SchedFlagReclaim: 2, specs.SchedFlagDLOverrun: 4,
-	specs.SchedFlagKeepPolicy: 8, specs.SchedFlagKeepParams: 0x10, specs.SchedFlagUtilClampMin: 0x20, specs.SchedFlagUtilClampMax: 0x40}
+func schedulerFlags() map[specs.LinuxSchedulerFlag]uint64 {
+	return map[specs.LinuxSchedulerFlag]uint64{specs.SchedFlagResetOnFork: 1, specs.SchedFlagReclaim: 2, specs.SchedFlagDLOverrun: 4,
+		specs.SchedFlagKeepPolicy: 8, specs.SchedFlagKeepParams: 0x10, specs.SchedFlagUtilClampMin: 0x20, specs.SchedFlagUtilClampMax: 0x40}
+}
 
 // schedule resets what the engine's own way of being started (nice, taskset, ionice, chrt) would leave, or
 // sets what the configuration asks for.
@@ -159,7 +164,7 @@ func (b *builder) scheduler(s *specs.Scheduler) error {
 	binary.NativeEndian.PutUint32(attr[0:], 48)
 	text := "SCHED_OTHER, nice 0"
 	if s != nil {
-		policy, ok := schedulers[s.Policy]
+		policy, ok := schedulers()[s.Policy]
 		if !ok {
 			return fmt.Errorf("scheduling policy %q: there is none of that name", s.Policy)
 		}
@@ -167,7 +172,7 @@ func (b *builder) scheduler(s *specs.Scheduler) error {
 		binary.NativeEndian.PutUint32(attr[4:], policy)
 		var flags uint64
 		for _, f := range s.Flags {
-			bit, ok := schedulerFlags[f]
+			bit, ok := schedulerFlags()[f]
 			if !ok {
 				return fmt.Errorf("scheduling flag %q: there is none of that name", f)
 			}
@@ -187,16 +192,14 @@ func (b *builder) scheduler(s *specs.Scheduler) error {
 	return nil
 }
 
-var ioClasses = map[specs.IOPriorityClass]int{specs.IOPRIO_CLASS_RT: 1, specs.IOPRIO_CLASS_BE: 2, specs.IOPRIO_CLASS_IDLE: 3}
-
 func (b *builder) ioPriority(p *specs.LinuxIOPriority) error {
 	const process, classShift = 1, 13
 	if p == nil {
 		b.Do("set the I/O priority", unix.SYS_IOPRIO_SET, process, 0, 0).On("none")
 		return nil
 	}
-	class, ok := ioClasses[p.Class]
-	if !ok || p.Priority < 0 || p.Priority > 7 {
+	class := map[specs.IOPriorityClass]int{specs.IOPRIO_CLASS_RT: 1, specs.IOPRIO_CLASS_BE: 2, specs.IOPRIO_CLASS_IDLE: 3}[p.Class]
+	if class == 0 || p.Priority < 0 || p.Priority > 7 {
 		return fmt.Errorf("I/O priority %s %d: the class must be RT, BE or IDLE, the priority 0 to 7", p.Class, p.Priority)
 	}
 	b.Do("set the I/O priority", unix.SYS_IOPRIO_SET, process, 0, class<<classShift|p.Priority).On(fmt.Sprint(p.Class, " ", p.Priority))
@@ -217,19 +220,19 @@ func (b *builder) signals() {
 	b.Do("unblock all signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, b.Bytes("none", make([]byte, 8)), nil, 8)
 }
 
-var personalities = map[specs.LinuxPersonalityDomain]int{specs.PerLinux: 0, specs.PerLinux32: 8}
-
 func (b *builder) personality() error {
 	domain := 0
 	if l := b.spec.Linux; l != nil && l.Personality != nil {
-		d, ok := personalities[l.Personality.Domain]
-		if !ok {
+		switch l.Personality.Domain {
+		case specs.PerLinux:
+		case specs.PerLinux32:
+			domain = 8
+		default:
 			return fmt.Errorf("personality %q: it must be LINUX or LINUX32", l.Personality.Domain)
 		}
 		if len(l.Personality.Flags) > 0 {
 			return fmt.Errorf("personality flags: OCI names none")
 		}
-		domain = d
 	}
 	b.Do("set the personality", unix.SYS_PERSONALITY, domain)
 	return nil

@@ -36,7 +36,13 @@ func (b *builder) fsconfig(fs script.Reg, kind, key, value string) {
 
 // ours are file systems that live in memory of the kernel: their super block is made here, so that only the
 // mount needs to be read-only, and a register that holds one is trusted by later steps.
-var ours = map[string]bool{"proc": true, "sysfs": true, "tmpfs": true, "devpts": true, "mqueue": true, "cgroup": true, "cgroup2": true}
+func ours(kind string) bool {
+	switch kind {
+	case "proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2":
+		return true
+	}
+	return false
+}
 
 // mountAll makes the configuration's mounts in its order.
 func (b *builder) mountAll() error {
@@ -77,7 +83,7 @@ func (b *builder) mountFS(dest string, m specs.Mount, o mountOptions) error {
 	if kind == "" {
 		return fmt.Errorf("it has no type and is no bind mount")
 	}
-	if !ours[kind] && o.attr.set&unix.MOUNT_ATTR_RDONLY != 0 {
+	if !ours(kind) && o.attr.set&unix.MOUNT_ATTR_RDONLY != 0 {
 		o.super = append(o.super, "ro")
 	}
 	if l := b.spec.Linux; l != nil && l.MountLabel != "" && b.host.has("selinux") && kind != "proc" && kind != "sysfs" {
@@ -95,7 +101,7 @@ func (b *builder) mountFS(dest string, m specs.Mount, o mountOptions) error {
 	b.attach(dest, tree, b.reg("target"))
 	b.CloseReg(b.reg("target"))
 	b.made[dest] = mounted{reg: tree, kind: kind}
-	if !ours[kind] {
+	if !ours(kind) {
 		b.CloseReg(tree)
 		delete(b.made, dest)
 	}

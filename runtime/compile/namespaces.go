@@ -8,10 +8,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var cloneFlags = map[specs.LinuxNamespaceType]uintptr{
-	specs.PIDNamespace: unix.CLONE_NEWPID, specs.NetworkNamespace: unix.CLONE_NEWNET, specs.MountNamespace: unix.CLONE_NEWNS,
-	specs.IPCNamespace: unix.CLONE_NEWIPC, specs.UTSNamespace: unix.CLONE_NEWUTS, specs.UserNamespace: unix.CLONE_NEWUSER,
-	specs.CgroupNamespace: unix.CLONE_NEWCGROUP, specs.TimeNamespace: unix.CLONE_NEWTIME,
+// cloneFlag is the flag of clone(2) for a kind of namespace, 0 for one that there is none of.
+func cloneFlag(kind specs.LinuxNamespaceType) uintptr {
+	switch kind {
+	case specs.PIDNamespace:
+		return unix.CLONE_NEWPID
+	case specs.NetworkNamespace:
+		return unix.CLONE_NEWNET
+	case specs.MountNamespace:
+		return unix.CLONE_NEWNS
+	case specs.IPCNamespace:
+		return unix.CLONE_NEWIPC
+	case specs.UTSNamespace:
+		return unix.CLONE_NEWUTS
+	case specs.UserNamespace:
+		return unix.CLONE_NEWUSER
+	case specs.CgroupNamespace:
+		return unix.CLONE_NEWCGROUP
+	case specs.TimeNamespace:
+		return unix.CLONE_NEWTIME
+	}
+	return 0
 }
 
 // joinOrder is the order in which namespaces are joined. The user namespace comes last: before it we may enter
@@ -32,7 +49,7 @@ func (b *builder) checkNamespaces() error {
 	}
 	seen := map[specs.LinuxNamespaceType]bool{}
 	for _, n := range b.spec.Linux.Namespaces {
-		if _, ok := cloneFlags[n.Type]; !ok {
+		if cloneFlag(n.Type) == 0 {
 			return fmt.Errorf("namespace %q: the kernel has none of that kind", n.Type)
 		}
 		if seen[n.Type] {
@@ -73,7 +90,7 @@ func (b *builder) enterNamespaces() (flags uintptr) {
 			joined = append(joined, n)
 		case kind == specs.CgroupNamespace: // made after the cgroup was joined
 		default:
-			flags |= cloneFlags[kind]
+			flags |= cloneFlag(kind)
 		}
 	}
 	b.join(joined)
@@ -108,6 +125,6 @@ func (b *builder) join(joined []specs.LinuxNamespace) {
 }
 
 func (b *builder) setns(n specs.LinuxNamespace, r script.Reg) {
-	b.Do("join the namespace", unix.SYS_SETNS, r, cloneFlags[n.Type]).On(string(n.Type))
+	b.Do("join the namespace", unix.SYS_SETNS, r, cloneFlag(n.Type)).On(string(n.Type))
 	b.CloseReg(r)
 }

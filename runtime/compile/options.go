@@ -62,36 +62,64 @@ var attributeNames = []struct {
 // atime are the three ways of keeping access times: one excludes the others, and relatime is none set.
 const atime = unix.MOUNT_ATTR__ATIME
 
-type attrOption struct{ set, clear uint64 }
-
-var attrOptions = map[string]attrOption{
-	"ro": {set: unix.MOUNT_ATTR_RDONLY}, "rw": {clear: unix.MOUNT_ATTR_RDONLY},
-	"nosuid": {set: unix.MOUNT_ATTR_NOSUID}, "suid": {clear: unix.MOUNT_ATTR_NOSUID},
-	"nodev": {set: unix.MOUNT_ATTR_NODEV}, "dev": {clear: unix.MOUNT_ATTR_NODEV},
-	"noexec": {set: unix.MOUNT_ATTR_NOEXEC}, "exec": {clear: unix.MOUNT_ATTR_NOEXEC},
-	"nodiratime": {set: unix.MOUNT_ATTR_NODIRATIME}, "diratime": {clear: unix.MOUNT_ATTR_NODIRATIME},
-	"nosymfollow": {set: unix.MOUNT_ATTR_NOSYMFOLLOW}, "symfollow": {clear: unix.MOUNT_ATTR_NOSYMFOLLOW},
-	"noatime": {set: unix.MOUNT_ATTR_NOATIME, clear: atime}, "atime": {clear: atime},
-	"strictatime": {set: unix.MOUNT_ATTR_STRICTATIME, clear: atime}, "nostrictatime": {clear: atime},
-	"relatime": {clear: atime}, "norelatime": {clear: atime},
+type attrOption struct {
+	name       string
+	set, clear uint64
 }
 
-var propagationOptions = map[string]propagation{
-	"private": {unix.MS_PRIVATE, false}, "rprivate": {unix.MS_PRIVATE, true},
-	"slave": {unix.MS_SLAVE, false}, "rslave": {unix.MS_SLAVE, true},
-	"shared": {unix.MS_SHARED, false}, "rshared": {unix.MS_SHARED, true},
-	"unbindable": {unix.MS_UNBINDABLE, false}, "runbindable": {unix.MS_UNBINDABLE, true},
+// The tables are slices and not maps: a map would be filled at every start of the program.
+var attrOptions = []attrOption{
+	{"ro", unix.MOUNT_ATTR_RDONLY, 0}, {"rw", 0, unix.MOUNT_ATTR_RDONLY},
+	{"nosuid", unix.MOUNT_ATTR_NOSUID, 0}, {"suid", 0, unix.MOUNT_ATTR_NOSUID},
+	{"nodev", unix.MOUNT_ATTR_NODEV, 0}, {"dev", 0, unix.MOUNT_ATTR_NODEV},
+	{"noexec", unix.MOUNT_ATTR_NOEXEC, 0}, {"exec", 0, unix.MOUNT_ATTR_NOEXEC},
+	{"nodiratime", unix.MOUNT_ATTR_NODIRATIME, 0}, {"diratime", 0, unix.MOUNT_ATTR_NODIRATIME},
+	{"nosymfollow", unix.MOUNT_ATTR_NOSYMFOLLOW, 0}, {"symfollow", 0, unix.MOUNT_ATTR_NOSYMFOLLOW},
+	{"noatime", unix.MOUNT_ATTR_NOATIME, atime}, {"atime", 0, atime},
+	{"strictatime", unix.MOUNT_ATTR_STRICTATIME, atime}, {"nostrictatime", 0, atime},
+	{"relatime", 0, atime}, {"norelatime", 0, atime},
 }
 
-// superOptions are flags of a file system's super block.
-var superOptions = map[string]bool{"sync": true, "dirsync": true, "lazytime": true, "mand": true, "iversion": true}
+func attrOptionOf(name string) (attrOption, bool) {
+	for _, o := range attrOptions {
+		if o.name == name {
+			return o, true
+		}
+	}
+	return attrOption{}, false
+}
+
+var propagationOptions = []struct {
+	name string
+	propagation
+}{
+	{"private", propagation{unix.MS_PRIVATE, false}}, {"rprivate", propagation{unix.MS_PRIVATE, true}},
+	{"slave", propagation{unix.MS_SLAVE, false}}, {"rslave", propagation{unix.MS_SLAVE, true}},
+	{"shared", propagation{unix.MS_SHARED, false}}, {"rshared", propagation{unix.MS_SHARED, true}},
+	{"unbindable", propagation{unix.MS_UNBINDABLE, false}}, {"runbindable", propagation{unix.MS_UNBINDABLE, true}},
+}
+
+func propagationOf(name string) (propagation, bool) {
+	for _, p := range propagationOptions {
+		if p.name == name {
+			return p.propagation, true
+		}
+	}
+	return propagation{}, false
+}
+
+// superOptions are flags of a file system's super block; noOptions ask for nothing.
+var (
+	superOptions = []string{"sync", "dirsync", "lazytime", "mand", "iversion"}
+	noOptions    = []string{"", "defaults", "async", "nolazytime", "nomand", "noiversion", "loud", "silent"}
+)
 
 // parseOptions sorts options as OCI runtime-spec 1.3, "Linux mount options", names them.
 func parseOptions(options []string) (mountOptions, error) {
 	var o mountOptions
 	for _, name := range options {
 		switch {
-		case name == "" || name == "defaults" || name == "async" || name == "nolazytime" || name == "nomand" || name == "noiversion" || name == "loud" || name == "silent":
+		case slices.Contains(noOptions, name):
 		case name == "bind":
 			o.bind = true
 		case name == "rbind":
@@ -102,18 +130,18 @@ func parseOptions(options []string) (mountOptions, error) {
 			return o, fmt.Errorf("mount option %q: mappings of single mounts are not supported; the engine hands over mapped trees", name)
 		case name == "remount":
 			return o, fmt.Errorf("mount option %q: the mount of another entry can't be changed", name)
-		case superOptions[name]:
+		case slices.Contains(superOptions, name):
 			o.super = append(o.super, name)
 		default:
-			if p, ok := propagationOptions[name]; ok {
+			if p, ok := propagationOf(name); ok {
 				o.propagation = append(o.propagation, p)
 				continue
 			}
-			if a, ok := attrOptions[name]; ok {
+			if a, ok := attrOptionOf(name); ok {
 				o.attr = a.on(o.attr)
 				continue
 			}
-			if a, ok := attrOptions[strings.TrimPrefix(name, "r")]; ok && name[0] == 'r' {
+			if a, ok := attrOptionOf(strings.TrimPrefix(name, "r")); ok && name[0] == 'r' {
 				o.recursive = a.on(o.recursive)
 				continue
 			}
@@ -142,14 +170,12 @@ func (a attributes) empty() bool { return a.set == 0 && a.clear == 0 && a.propag
 // MountOptions names all mount options that are understood beside those of the file systems.
 func MountOptions() []string {
 	l := []string{"bind", "rbind", "defaults", "async", "tmpcopyup"}
-	for name := range superOptions {
-		l = append(l, name)
+	l = append(l, superOptions...)
+	for _, p := range propagationOptions {
+		l = append(l, p.name)
 	}
-	for name := range propagationOptions {
-		l = append(l, name)
-	}
-	for name := range attrOptions {
-		l = append(l, name, "r"+name)
+	for _, a := range attrOptions {
+		l = append(l, a.name, "r"+a.name)
 	}
 	slices.Sort(l)
 	return l

@@ -7,19 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var rootPropagations = map[string]propagation{
-	"": {unix.MS_SLAVE, true}, "rslave": {unix.MS_SLAVE, true}, "slave": {unix.MS_SLAVE, false}, "rprivate": {unix.MS_PRIVATE, true}, "private": {unix.MS_PRIVATE, false},
-	"rshared": {unix.MS_SHARED, true}, "shared": {unix.MS_SHARED, false}, "runbindable": {unix.MS_UNBINDABLE, true}, "unbindable": {unix.MS_UNBINDABLE, false},
-}
-
 func (b *builder) rootPropagation() (propagation, error) {
-	name := ""
-	if b.spec.Linux != nil {
-		name = b.spec.Linux.RootfsPropagation
+	if b.spec.Linux == nil || b.spec.Linux.RootfsPropagation == "" {
+		return propagation{unix.MS_SLAVE, true}, nil
 	}
-	p, ok := rootPropagations[name]
+	p, ok := propagationOf(b.spec.Linux.RootfsPropagation)
 	if !ok {
-		return p, fmt.Errorf("rootfs propagation %q: not one of private, slave, shared, unbindable", name)
+		return p, fmt.Errorf("rootfs propagation %q: not one of private, slave, shared, unbindable", b.spec.Linux.RootfsPropagation)
 	}
 	return p, nil
 }

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -30,6 +33,7 @@ type container struct {
 	dir    string
 	record record
 	spec   *specs.Spec
+	joined *cgroup.Group // once it is known
 }
 
 // record is what must be known of a container later.
@@ -100,11 +104,57 @@ func readSpec(path string) (*specs.Spec, error) {
 }
 
 func (c *container) write() error {
-	b, err := json.Marshal(c.record)
-	if err != nil {
-		return err
+	return replace(filepath.Join(c.dir, stateFile), c.record.json(), 0o600)
+}
+
+// json writes the record. (encoding/json would look at the types first, which every start would pay for.)
+func (r *record) json() []byte {
+	b := []byte(`{"ociVersion":`)
+	b = appendString(b, r.Version)
+	b = appendString(append(b, `,"id":`...), r.ID)
+	b = strconv.AppendInt(append(b, `,"pid":`...), int64(r.Pid), 10)
+	b = strconv.AppendUint(append(b, `,"pidStart":`...), r.PidStart, 10)
+	b = appendString(append(b, `,"bundle":`...), r.Bundle)
+	b = appendString(append(b, `,"created":`...), r.Created.Format(time.RFC3339Nano))
+	b = strconv.AppendInt(append(b, `,"owner":`...), int64(r.Owner), 10)
+	if r.Cgroup != "" {
+		b = appendString(append(b, `,"cgroup":`...), r.Cgroup)
 	}
-	return replace(filepath.Join(c.dir, stateFile), b, 0o600)
+	for i, name := range r.More {
+		b = append(b, [2]string{`,"controllers":[`, `,`}[min(i, 1)]...)
+		b = appendString(b, name)
+	}
+	if len(r.More) > 0 {
+		b = append(b, ']')
+	}
+	i := 0
+	for _, key := range slices.Sorted(maps.Keys(r.Annotations)) {
+		b = append(b, [2]string{`,"annotations":{`, `,`}[min(i, 1)]...)
+		b = append(appendString(b, key), ':')
+		b = appendString(b, r.Annotations[key])
+		i++
+	}
+	if i > 0 {
+		b = append(b, '}')
+	}
+	return append(b, '}')
+}
+
+// appendString appends a JSON string.
+func appendString(b []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	for _, r := range s { // what is no UTF-8 becomes U+FFFD, as in encoding/json
+		switch {
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r < 0x20:
+			b = append(b, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
+		default:
+			b = utf8.AppendRune(b, r)
+		}
+	}
+	return append(b, '"')
 }
 
 // replace replaces a small file; whoever reads it finds the old or the new. Nothing is synced: what is here ends with
@@ -171,14 +221,15 @@ func (c *container) pidfd() (*os.File, error) {
 
 // group is the container's cgroup, nil where it has none.
 func (c *container) group() (*cgroup.Group, error) {
-	if c.record.Cgroup == "" {
-		return nil, nil
+	if c.record.Cgroup == "" || c.joined != nil {
+		return c.joined, nil
 	}
 	system, err := cgroup.Find()
 	if err != nil {
 		return nil, err
 	}
-	return system.Group(c.record.Cgroup, c.record.More...)
+	c.joined, err = system.Group(c.record.Cgroup, c.record.More...)
+	return c.joined, err
 }
 
 // state is what hooks and `state` get.

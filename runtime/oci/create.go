@@ -53,7 +53,7 @@ func (p *program) create(args []string) (int, error) {
 		return 1, err
 	}
 	if f.dryRun {
-		return 1, p.dryRun(id, f)
+		return 0, p.dryRun(id, f)
 	}
 	_, _, err = p.make(id, f, true, streams{})
 	return 0, err
@@ -227,7 +227,7 @@ func (c *container) makeGroup() (*cgroup.Join, error) {
 		}
 		return nil, err
 	}
-	c.record.Cgroup, c.record.More = g.Name(), more
+	c.record.Cgroup, c.record.More, c.joined = g.Name(), more, g
 	if err := g.Set(limits); err != nil {
 		return nil, err
 	}

@@ -80,6 +80,10 @@ func (p *program) exec(args []string) (int, error) {
 		}
 	}
 	defer t.close()
+	var signals <-chan os.Signal
+	if !f.detach {
+		signals = catch(t)
+	}
 	runtime.LockOSThread()
 	child, err := p.enter(c, f, process, t)
 	if err != nil {
@@ -94,7 +98,7 @@ func (p *program) exec(args []string) (int, error) {
 	if f.detach {
 		return 0, nil
 	}
-	return p.attend(child.Pid, t, func() error { return nil })
+	return p.attend(child.Pid, t, signals, func() error { return nil })
 }
 
 // enter starts the process in the container.

@@ -109,8 +109,8 @@ func (p *program) events(args []string) (int, error) {
 	})
 }
 
-func (p *program) version() error {
-	_, err := fmt.Fprintf(p.stdout, "berth-runtime %s\nspec: %s\ncgroups: %s\n", release, specs.Version, strings.TrimSpace(groups()))
+func (p *program) printVersion() error {
+	_, err := fmt.Fprintf(p.stdout, "berth-runtime version %s\nspec: %s\ncgroups: %s\n", p.release, specs.Version, strings.TrimSpace(groups()))
 	return err
 }
 
@@ -121,5 +121,3 @@ func groups() string {
 	}
 	return fmt.Sprint("version ", s.Version())
 }
-
-var release = "0.1.0" // set by the linker

@@ -10,11 +10,13 @@ import (
 	"strings"
 
 	"github.com/berth-engine/berth/runtime/script"
+	"github.com/berth-engine/berth/runtime/sealed"
 )
 
 // program is one call of the command line.
 type program struct {
 	ctx            context.Context
+	release        string
 	stdin          *os.File
 	stdout, stderr *os.File
 
@@ -37,8 +39,8 @@ type command struct {
 
 // Main runs the command line (args without the program's name) and returns its exit status: 0, that of the
 // process for run and exec, 127 or 126 where its program is not there or can't be executed, else 1.
-func Main(ctx context.Context, args []string, stdin, stdout, stderr *os.File) int {
-	p := &program{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, root: defaultRoot, logFormat: "text"}
+func Main(ctx context.Context, version string, args []string, stdin, stdout, stderr *os.File) int {
+	p := &program{ctx: ctx, release: version, stdin: stdin, stdout: stdout, stderr: stderr, root: defaultRoot, logFormat: "text"}
 	status, err := p.main(args)
 	if err == nil {
 		return status
@@ -69,11 +71,16 @@ func (p *program) main(args []string) (int, error) {
 	case err != nil:
 		return 1, err
 	case version:
-		return 0, p.version()
+		return 0, p.printVersion()
 	case help || len(rest) == 0 || rest[0] == "help":
 		return 0, p.usage()
 	case p.logFormat != "text" && p.logFormat != "json":
 		return 1, fmt.Errorf("log format %q: it must be text or json", p.logFormat)
+	}
+	if enters[rest[0]] {
+		if err := sealed.Self("berth-runtime"); err != nil {
+			return 1, err
+		}
 	}
 	i := slices.IndexFunc(commands(), func(c command) bool { return c.name == rest[0] })
 	if i < 0 {
@@ -81,6 +88,9 @@ func (p *program) main(args []string) (int, error) {
 	}
 	return commands()[i].run(p, rest[1:])
 }
+
+// enters are the commands whose child goes into a container as a copy of this program.
+var enters = map[string]bool{"create": true, "run": true, "exec": true}
 
 func commands() []command {
 	return []command{

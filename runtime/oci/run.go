@@ -19,13 +19,17 @@ func (p *program) run(args []string) (int, error) {
 		return 1, err
 	}
 	if f.dryRun {
-		return 1, p.dryRun(id, f)
+		return 0, p.dryRun(id, f)
 	}
 	t, err := p.terminalFor(f)
 	if err != nil {
 		return 1, err
 	}
 	defer t.close()
+	var signals <-chan os.Signal
+	if !f.detach {
+		signals = catch(t) // before there is anybody who could be left alone
+	}
 	c, child, err := p.make(id, f, false, streams{console: t.socket()})
 	if err != nil {
 		return 1, err
@@ -33,7 +37,7 @@ func (p *program) run(args []string) (int, error) {
 	if f.detach {
 		return 0, errors.Join(c.poststart(), child.PidFD.Close())
 	}
-	status, err := p.attend(child.Pid, t, c.poststart)
+	status, err := p.attend(child.Pid, t, signals, c.poststart)
 	child.PidFD.Close()
 	if f.keep {
 		return status, err
@@ -42,11 +46,11 @@ func (p *program) run(args []string) (int, error) {
 }
 
 // attend connects the terminal, hands signals on, and waits for the end of our own child.
-func (p *program) attend(pid int, t *terminal, then func() error) (int, error) {
+func (p *program) attend(pid int, t *terminal, signals <-chan os.Signal, then func() error) (int, error) {
 	if err := t.connect(); err != nil {
 		return 1, err
 	}
-	forwardSignals(pid, t)
+	go forward(signals, pid, t)
 	if err := then(); err != nil {
 		_ = unix.Kill(pid, unix.SIGKILL) // our child, not reaped
 		_, werr := waitFor(pid)
@@ -61,23 +65,26 @@ func (p *program) attend(pid int, t *terminal, then func() error) (int, error) {
 // through), so that it is these and not all.
 var forwarded = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2}
 
-// forwardSignals hands signals on until this program ends. It signals a process that may just have been reaped by
-// this program's last step, which then is about to exit.
-func forwardSignals(pid int, t *terminal) {
+// catch takes signals that would end this program.
+func catch(t *terminal) <-chan os.Signal {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, forwarded...)
 	if t != nil {
 		signal.Notify(signals, unix.SIGWINCH)
 	}
-	go func() {
-		for s := range signals {
-			if s == unix.SIGWINCH {
-				t.resize()
-				continue
-			}
-			_ = unix.Kill(pid, s.(unix.Signal))
+	return signals
+}
+
+// forward hands signals on until this program ends. It may signal a process that was reaped in this program's last
+// moment.
+func forward(signals <-chan os.Signal, pid int, t *terminal) {
+	for s := range signals {
+		if s == unix.SIGWINCH {
+			t.resize()
+			continue
 		}
-	}()
+		_ = unix.Kill(pid, s.(unix.Signal))
+	}
 }
 
 // waitFor reaps a child and returns its status as a shell gives it.

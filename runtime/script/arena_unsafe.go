@@ -108,19 +108,53 @@ func (a *arena) step(i int) *step {
 
 func (a *arena) status() *status { return (*status)(unsafe.Pointer(&a.mem[0])) }
 
-// put copies b to an aligned place. The memory beyond is zero, so a NUL only takes room.
-func (a *arena) put(b []byte, nul bool) (uintptr, error) {
+// room takes size bytes from an aligned place on. The memory is zero.
+func (a *arena) room(size int) (int, error) {
 	off := (a.off + 7) &^ 7
-	size := len(b)
-	if nul {
-		size++
+	if size > len(a.mem) || off+size > len(a.mem) {
+		return dataStart, fmt.Errorf("start script: more than %d MiB of arguments, environment and mount options: shorten the environment", (arenaSize-dataStart)>>20)
 	}
-	if off+size > len(a.mem) {
-		return uintptr(dataStart), fmt.Errorf("start script: more than %d MiB of arguments, environment and mount options: shorten the environment", (arenaSize-dataStart)>>20)
-	}
-	copy(a.mem[off:], b)
 	a.off = off + size
-	return uintptr(off), nil
+	return off, nil
+}
+
+func (a *arena) put(b []byte) (uintptr, error) {
+	off, err := a.room(len(b))
+	if err == nil {
+		copy(a.mem[off:], b)
+	}
+	return uintptr(off), err
+}
+
+// putString copies t and a NUL.
+func (a *arena) putString(t string) (uintptr, error) {
+	off, err := a.room(len(t) + 1)
+	if err == nil {
+		copy(a.mem[off:], t)
+	}
+	return uintptr(off), err
+}
+
+// stringAt reads the string at an address.
+func (a *arena) stringAt(addr uintptr) string {
+	b := a.mem[addr-a.base():]
+	for i, c := range b {
+		if c == 0 {
+			return string(b[:i])
+		}
+	}
+	return string(b)
+}
+
+// stringsAt reads a vector of strings at an address.
+func (a *arena) stringsAt(addr uintptr) (l []string) {
+	for off := addr - a.base(); ; off += uintptr(wordSize) {
+		p := *(*uintptr)(unsafe.Pointer(&a.mem[off]))
+		if p == 0 {
+			return l
+		}
+		l = append(l, a.stringAt(p))
+	}
 }
 
 func (a *arena) putWord(off, w uintptr) { *(*uintptr)(unsafe.Pointer(&a.mem[off])) = w }

@@ -169,7 +169,7 @@ func (s *Script) writePrologue(keep []int) {
 	for i, c := range spans {
 		at := s.entry + i
 		*s.arena.step(at) = step{nr: unix.SYS_CLOSE_RANGE, a: [6]uintptr{uintptr(c.from), uintptr(c.to)}, out: -1, els: next, then: next}
-		s.info[at] = info{name: "close what was not named", args: []any{c.from, c.to, 0}}
+		s.info[at] = info{name: "close what was not named", n: 3}
 	}
 }
 

@@ -17,8 +17,8 @@ func (s *Script) writeNames() {
 	}
 	for i := s.written; i < s.n; i++ {
 		t, in := s.arena.step(i), s.info[i]
-		t.name = uint32(s.put([]byte(in.name), true))
-		t.object = uint32(s.put([]byte(in.object), true))
+		t.name = uint32(s.putString(in.name))
+		t.object = uint32(s.putString(in.object))
 	}
 	s.written = s.n
 }

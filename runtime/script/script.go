@@ -48,6 +48,7 @@ type Script struct {
 	keep    []int
 	files   []*os.File // kept reachable until the script was started
 	labels  []*Label
+	buffers []label // of buffers, by offset
 	meets   int
 	heir    int // the first meeting point that the process of HandOver comes to, 0: there is no HandOver
 	answer  Reg // takes what came at a meeting point
@@ -57,10 +58,28 @@ type Script struct {
 	written int  // steps whose names are in it
 }
 
-// info is what the printed form and a failure say of a step.
+// info is what the printed form and a failure say of a step. The arguments themselves are not kept (they would all
+// have to live on the heap, and every start would pay for what only --dry-run prints): the step has them.
 type info struct {
 	name, object string
-	args         []any
+	kinds        [6]kind
+	n            uint8 // arguments
+}
+
+// kind is what an argument was written as.
+type kind uint8
+
+const (
+	number kind = iota
+	register
+	text
+	buffer
+)
+
+// label is what a buffer is called in the printed form.
+type label struct {
+	off  uintptr
+	text string
 }
 
 type preset struct {
@@ -164,6 +183,7 @@ func (s *Script) Do(name string, nr uintptr, args ...any) *Step {
 		return &Step{s: s, i: -1}
 	}
 	st := step{nr: nr, out: -1, els: next, then: next}
+	in := info{name: name, n: uint8(len(args))}
 	for i, a := range args {
 		switch v := a.(type) {
 		case nil:
@@ -178,19 +198,19 @@ func (s *Script) Do(name string, nr uintptr, args ...any) *Step {
 		case uintptr:
 			st.a[i] = v
 		case string:
-			st.a[i] = s.address(s.put([]byte(v), true))
+			st.a[i], in.kinds[i] = s.address(s.putString(v)), text
 		case Buf:
 			if v.size > 0 {
-				st.a[i] = s.address(v.off)
+				st.a[i], in.kinds[i] = s.address(v.off), buffer
 			}
 		case Reg:
-			st.a[i] = uintptr(v)
+			st.a[i], in.kinds[i] = uintptr(v), register
 			st.regs |= 1 << i
 		default:
-			s.fail(fmt.Errorf("start script: step %q: argument %d of type %T", name, i, a))
+			s.fail(fmt.Errorf("start script: step %q: argument %d has a type that is none of its", name, i))
 		}
 	}
-	return s.add(st, info{name: name, args: args})
+	return s.add(st, in)
 }
 
 func (s *Script) add(st step, i info) *Step {
@@ -207,9 +227,17 @@ func (s *Script) add(st step, i info) *Step {
 	return &Step{s: s, i: s.n - 1}
 }
 
-// put copies b, followed by a NUL where asked, into the arena and returns its offset.
-func (s *Script) put(b []byte, nul bool) uintptr {
-	off, err := s.arena.put(b, nul)
+// put copies b into the arena and returns its offset.
+func (s *Script) put(b []byte) uintptr {
+	off, err := s.arena.put(b)
+	if err != nil {
+		s.fail(err)
+	}
+	return off
+}
+
+func (s *Script) putString(v string) uintptr {
+	off, err := s.arena.putString(v)
 	if err != nil {
 		s.fail(err)
 	}
@@ -220,7 +248,11 @@ func (s *Script) address(off uintptr) uintptr { return s.arena.base() + off }
 
 // Bytes copies b into the shared memory. text stands for it in the printed form.
 func (s *Script) Bytes(text string, b []byte) Buf {
-	return Buf{off: s.put(b, false), size: len(b), text: text}
+	buf := Buf{off: s.put(b), size: len(b), text: text}
+	if len(b) > 0 {
+		s.buffers = append(s.buffers, label{buf.off, text})
+	}
+	return buf
 }
 
 // Room returns size zero bytes for a result.
@@ -230,12 +262,13 @@ func (s *Script) Room(text string, size int) Buf { return s.Bytes(text, make([]b
 func (s *Script) Strings(v []string) Buf {
 	p := make([]byte, 0, (len(v)+1)*wordSize)
 	for _, t := range v {
-		p = appendWord(p, s.address(s.put([]byte(t), true)))
+		p = appendWord(p, s.address(s.putString(t)))
 	}
-	b := s.Bytes("", appendWord(p, 0))
-	b.text = quoteAll(v)
-	return b
+	return s.Bytes(vector, appendWord(p, 0))
 }
+
+// vector is the text of a buffer that is printed as the strings that it points at.
+const vector = "\x00strings"
 
 // PutAddress writes the address of what at off bytes into b: for structures that point at others.
 func (s *Script) PutAddress(b Buf, off int, what Buf) {
@@ -296,7 +329,7 @@ const All = ^uint64(0)
 func (s *Script) Expect(name string, r Reg, mask uint64, c Comparison, want uint64, errno syscall.Errno) *Step {
 	st := step{nr: opExpect, out: -1, els: next, then: next, regs: 1}
 	st.a = [6]uintptr{uintptr(r), uintptr(mask), uintptr(c), uintptr(want), uintptr(errno)}
-	return s.add(st, info{name: name, args: []any{r, mask, c, want, errno}})
+	return s.add(st, info{name: name})
 }
 
 // ExpectSame is Expect for two registers that must be equal.
@@ -304,18 +337,17 @@ func (s *Script) ExpectSame(name string, a, b Reg, errno syscall.Errno) *Step {
 	st := step{nr: opExpect, out: -1, els: next, then: next, regs: 1 | 1<<3}
 	mask := All
 	st.a = [6]uintptr{uintptr(a), uintptr(mask), uintptr(Equal), uintptr(b), uintptr(errno)}
-	return s.add(st, info{name: name, args: []any{a, mask, Equal, b, errno}})
+	return s.add(st, info{name: name})
 }
 
 // Fail ends the script with errno.
 func (s *Script) Fail(name string, errno syscall.Errno) *Step {
-	return s.add(step{nr: opFail, out: -1, els: next, then: next, a: [6]uintptr{uintptr(errno)}}, info{name: name, args: []any{errno}})
+	return s.add(step{nr: opFail, out: -1, els: next, then: next, a: [6]uintptr{uintptr(errno)}}, info{name: name})
 }
 
 // Set puts a number or another register's value into r.
 func (s *Script) Set(r Reg, value any) *Step {
-	t := s.Do("set", opSet, value)
-	return t.To(r)
+	return s.Do("set", opSet, value).To(r)
 }
 
 // Operation is what Compute does.
@@ -334,7 +366,7 @@ const (
 func (s *Script) Compute(dst, src Reg, op Operation, value uint64) {
 	st := step{nr: opCompute, out: int16(dst), els: next, then: next, regs: 1}
 	st.a = [6]uintptr{uintptr(src), uintptr(op), uintptr(value)}
-	s.add(st, info{name: "compute", args: []any{src, op, value}})
+	s.add(st, info{name: "compute"})
 }
 
 // Load sets r to the size bytes (1, 2, 4, 8; 4 and less are sign-extended from 4 bytes only where size is 4)
@@ -346,7 +378,7 @@ func (s *Script) Load(r Reg, b Buf, off, size int) {
 	}
 	st := step{nr: opLoad, out: int16(r), els: next, then: next}
 	st.a = [6]uintptr{b.off + uintptr(off), uintptr(size)}
-	s.add(st, info{name: "load", args: []any{b, off, size}})
+	s.add(st, info{name: "load"})
 }
 
 // Store writes the low 4 bytes of r at off bytes into b.
@@ -357,7 +389,7 @@ func (s *Script) Store(b Buf, off int, r Reg) {
 	}
 	st := step{nr: opStore, out: -1, els: next, then: next, regs: 2}
 	st.a = [6]uintptr{b.off + uintptr(off), uintptr(r)}
-	s.add(st, info{name: "store", args: []any{b, off, r}})
+	s.add(st, info{name: "store"})
 }
 
 // HandOver adds a fork whose child goes on with the script in its parent's place, as a child of the parent's
@@ -381,7 +413,7 @@ func (s *Script) Aside(name string, r Reg, l *Label) {
 // exits with status. For processes beside the one that execve's the program.
 func (s *Script) Quiet(status int) {
 	st := step{nr: opQuiet, out: -1, els: next, then: next, a: [6]uintptr{uintptr(status)}}
-	s.add(st, info{name: "quiet", args: []any{status}})
+	s.add(st, info{name: "quiet"})
 }
 
 // Overwrite copies text over the playing process's own memory of its command line (os.Args), so that ps
@@ -395,7 +427,7 @@ func (s *Script) Overwrite(text string) {
 	copy(b[:size-1], text)
 	buf := s.Bytes(text, b)
 	st := step{nr: opCopy, out: -1, els: next, then: next, a: [6]uintptr{addr, buf.off, uintptr(size)}}
-	s.add(st, info{name: "name the process", args: []any{text}})
+	s.add(st, info{name: "name the process", object: text})
 }
 
 // Close adds a step that closes r.

@@ -1,6 +1,9 @@
 package script
 
 import (
+	"cmp"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -21,7 +24,7 @@ func (s *Script) line(b *strings.Builder, i int) {
 	n := strconv.Itoa(i - prologue)
 	b.WriteString(strings.Repeat(" ", max(0, 4-len(n))) + n + "  ")
 	what := in.name
-	if in.object != "" {
+	if in.object != "" && t.nr != opCopy {
 		what += " " + in.object
 	}
 	b.WriteString(what + ": ")
@@ -56,73 +59,82 @@ func (s *Script) call(t *step, in info) string {
 	if t.out >= 0 {
 		out = s.regName(Reg(t.out))
 	}
+	reg := func(k int) string { return s.regName(Reg(t.a[k])) }
+	value := func(k int) string { return decimal(uint64(t.a[k])) }
 	switch t.nr {
 	case opJump:
 		return "to " + strconv.Itoa(int(t.then)-prologue)
 	case opExpect:
-		v := s.arg(in.args[0])
-		if m := in.args[1].(uint64); m != All {
-			v += "&" + number(m)
+		v, want := reg(0), value(3)
+		if m := uint64(t.a[1]); m != All {
+			v += "&" + decimal(m)
 		}
-		return v + [...]string{" = ", " ≠ ", " < "}[in.args[2].(Comparison)] + s.arg(in.args[3]) +
-			" or " + errnoName(uint8(t.a[4]))
+		if t.regs&(1<<3) != 0 {
+			want = reg(3)
+		}
+		return v + [...]string{" = ", " ≠ ", " < "}[t.a[2]] + want + " or " + errnoName(uint8(t.a[4]))
 	case opFail:
 		return errnoName(uint8(t.a[0]))
 	case opSet:
-		return out + " = " + s.arg(in.args[0])
+		return out + " = " + s.argument(t, in, 0)
 	case opCompute:
-		return out + " = " + s.arg(in.args[0]) + [...]string{" & ", " | ", " + ", " >> ", " << "}[in.args[1].(Operation)] + number(in.args[2].(uint64))
+		return out + " = " + reg(0) + [...]string{" & ", " | ", " + ", " >> ", " << "}[t.a[1]] + value(2)
 	case opLoad:
-		return out + " = " + s.arg(in.args[0]) + "[" + s.arg(in.args[1]) + ":" + strconv.Itoa(in.args[1].(int)+in.args[2].(int)) + "]"
+		name, off := s.bufferAt(t.a[0])
+		return fmt.Sprintf("%s = {%s}[%d:%d]", out, name, off, off+t.a[1])
 	case opStore:
-		return s.arg(in.args[0]) + "[" + s.arg(in.args[1]) + "] = " + s.arg(in.args[2])
-	case opQuiet, opCopy:
-		return s.arg(in.args[0])
+		name, off := s.bufferAt(t.a[0])
+		return fmt.Sprintf("{%s}[%d] = %s", name, off, reg(1))
+	case opQuiet:
+		return value(0)
+	case opCopy:
+		return strconv.Quote(in.object)
 	}
-	name := callName(t.nr)
-	parts := make([]string, len(in.args))
-	for k, a := range in.args {
-		parts[k] = s.arg(a)
-		if text, ok := decode(t.nr, k, t.a[k], t.regs&(1<<k) != 0, a); ok {
-			parts[k] = text
+	parts := make([]string, in.n)
+	for k := range parts {
+		parts[k] = s.argument(t, in, k)
+		if in.kinds[k] == number {
+			if text, ok := decode(t.nr, k, t.a[k]); ok {
+				parts[k] = text
+			}
 		}
 	}
-	return name + "(" + strings.Join(parts, ", ") + ")"
+	return callName(t.nr) + "(" + strings.Join(parts, ", ") + ")"
 }
 
-func (s *Script) arg(a any) string {
-	switch v := a.(type) {
-	case nil:
-		return "0"
-	case string:
-		return strconv.Quote(v)
-	case Reg:
-		return s.regName(v)
-	case Buf:
-		return "{" + v.text + "}"
-	case int:
-		return signed(int64(v))
-	case int32:
-		return signed(int64(v))
-	case uint32:
-		return number(uint64(v))
-	case uint64:
-		return number(v)
-	case uintptr:
-		return number(uint64(v))
+func (s *Script) argument(t *step, in info, k int) string {
+	switch in.kinds[k] {
+	case register:
+		return s.regName(Reg(t.a[k]))
+	case text:
+		return strconv.Quote(s.arena.stringAt(t.a[k]))
+	case buffer:
+		name, _ := s.bufferAt(t.a[k] - s.arena.base())
+		if name == vector {
+			name = quoteAll(s.arena.stringsAt(t.a[k]))
+		}
+		return "{" + name + "}"
 	}
-	return "?"
-}
-
-func signed(v int64) string {
-	if v < 0 {
+	if v := int64(t.a[k]); v < 0 && v > -10000 {
 		return strconv.FormatInt(v, 10)
 	}
-	return number(uint64(v))
+	return decimal(uint64(t.a[k]))
 }
 
-// number prints small numbers in decimal, large ones, which are masks and flags, in hexadecimal.
-func number(v uint64) string {
+// bufferAt is the name of the buffer that the offset lies in, and how far.
+func (s *Script) bufferAt(off uintptr) (name string, rest uintptr) {
+	i, found := slices.BinarySearchFunc(s.buffers, off, func(l label, off uintptr) int { return cmp.Compare(l.off, off) })
+	if !found {
+		i--
+	}
+	if i < 0 {
+		return "?", 0
+	}
+	return s.buffers[i].text, off - s.buffers[i].off
+}
+
+// decimal prints small numbers in decimal, large ones, which are masks and flags, in hexadecimal.
+func decimal(v uint64) string {
 	if v < 10000 {
 		return strconv.FormatUint(v, 10)
 	}

@@ -271,17 +271,19 @@ func (c *Child) Release() { c.close() }
 
 // Abandon kills a child that has not executed its program and reaps it.
 func (c *Child) Abandon() {
-	_ = unix.Kill(c.first, unix.SIGKILL) // our own child, not reaped: the pid is its
-	if c.s.heir > 0 && !c.adopted {
-		c.reap(c.first)
-		c.adopted = true
-		if p := c.s.arena.head().successor; p != 0 {
-			c.Pid = int(p)
+	// by descriptor: should somebody else have reaped it, its pid may be another's by now
+	_ = unix.PidfdSendSignal(int(c.PidFD.Fd()), unix.SIGKILL, nil, 0)
+	c.reap(c.first)
+	if p := int(c.s.arena.head().successor); c.s.heir > 0 && p != 0 && (c.adopted || c.Pid == c.first) {
+		c.Pid = p
+		if fd, err := unix.PidfdOpen(p, 0); err == nil {
+			// ours, if it can be waited for at all
+			if unix.Waitid(unix.P_PIDFD, fd, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil) == nil {
+				_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+				c.reap(p)
+			}
+			unix.Close(fd)
 		}
-	}
-	if c.Pid != c.first || !c.adopted {
-		_ = unix.Kill(c.Pid, unix.SIGKILL)
-		c.reap(c.Pid)
 	}
 	c.close()
 }

@@ -1,10 +1,12 @@
 package runtime_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-engine/berth/runtime"
 )
@@ -45,4 +47,38 @@ func testNothingOfTheHost(t *testing.T) {
 	if roots != 1 {
 		t.Errorf("%d mounts are at /:\n%s", roots, first.out)
 	}
+}
+
+// TestSharedRoot: a root that is a clone of a shared mount, as every mount is under systemd, shows the host nothing of
+// what is mounted in the container.
+func TestSharedRoot(t *testing.T) {
+	b := newBench(t)
+	if err := unix.Mount(b.tree, b.tree, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(b.tree, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := unix.Mount("", b.tree, "", unix.MS_SHARED, ""); err != nil {
+		t.Fatal(err)
+	}
+	cfg := b.config(sh("echo up; read x")...)
+	cfg.Stdin, cfg.Attach = runtime.StdinOnce, &runtime.AttachOptions{Stdin: true, Stdout: true}
+	c := b.start(cfg)
+	if _, p, err := c.Attached().Next(); err != nil || string(p) != "up\n" {
+		t.Fatalf("%q, %v", p, err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(mounts), b.tree); n != 2 { // the bind mount's root and where it is
+		t.Errorf("the host sees mounts of the container:\n%s", mounts)
+	}
+	if err := c.Attached().CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	b.read(c.Attached())
 }

@@ -53,6 +53,9 @@ func (b *builder) attachRoot() error {
 	if b.in.Root != nil {
 		b.names["root"] = b.rootFile
 		root = b.rootFile
+		// a clone of a shared mount (open_tree) has peers on the host: what is mounted in it would be seen there, and
+		// a root with peers can't be changed to (seen on 6.12)
+		b.setAttr("cut the root off from its peers", "/", root, true, attributes{propagation: unix.MS_PRIVATE})
 		b.Do("put the root into place", unix.SYS_MOVE_MOUNT, root, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH).On("/")
 		return nil
 	}

@@ -119,6 +119,13 @@ func (s *Server) config(in dockercontainer.CreateRequest, old older) (container.
 // unsupported refuses what would otherwise be left out in silence.
 func unsupported(in dockercontainer.CreateRequest) error {
 	h := in.HostConfig
+	linkLocal, priority := false, false
+	if in.NetworkingConfig != nil {
+		for _, e := range in.NetworkingConfig.EndpointsConfig {
+			linkLocal = linkLocal || e != nil && e.IPAMConfig != nil && len(e.IPAMConfig.LinkLocalIPs) > 0
+			priority = priority || e != nil && e.GwPriority != 0
+		}
+	}
 	for _, u := range []struct {
 		asked bool
 		what  string
@@ -133,6 +140,9 @@ func unsupported(in dockercontainer.CreateRequest) error {
 		{!h.Isolation.IsDefault(), "isolation technology " + string(h.Isolation)},
 		{h.Runtime != "" && h.Runtime != defaultRuntime, "runtime " + h.Runtime},
 		{h.Umask != nil, "umask"},
+		{len(h.Annotations) > 0, "annotations (--annotation)"},
+		{linkLocal, "link-local addresses (--link-local-ip)"},
+		{priority, "gateway priorities (gw-priority)"},
 	} {
 		if u.asked {
 			return fmt.Errorf("berth doesn't support %s yet: %w", u.what, errdefs.ErrInvalidArgument)

@@ -90,7 +90,7 @@ func startEngine(ctx context.Context) error {
 			if listening() {
 				return nil
 			}
-			return fmt.Errorf("no engine runs, and %s ended at once (%v): %s", program, err, lastLine(begin))
+			return fmt.Errorf("no engine runs, and %s ended at once (%w): %s", program, err, lastLine(begin))
 		case <-deadline.C:
 			return fmt.Errorf("%s was started but does not listen at %s after %s: its log is %s", program, DefaultHost, startWait, engineLog)
 		}

@@ -315,8 +315,8 @@ func directory(v string) (string, error) {
 
 // findDockerfile takes -f from here, else from the context; "-" is stdin.
 func (a *App) findDockerfile(s *sources, name, context string, req *wire.BuildRequest) error {
-	switch {
-	case name == "-":
+	switch name {
+	case "-":
 		temp, err := os.MkdirTemp("", "berth-build-")
 		if err != nil {
 			return err
@@ -331,7 +331,7 @@ func (a *App) findDockerfile(s *sources, name, context string, req *wire.BuildRe
 		}
 		s.dirs["dockerfile"] = temp
 		return nil
-	case name == "":
+	case "":
 		if _, err := os.Stat(filepath.Join(context, "Dockerfile")); err != nil {
 			return fmt.Errorf("the Dockerfile: %w (name another one with -f)", err)
 		}

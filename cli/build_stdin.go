@@ -75,7 +75,7 @@ func (a *App) buildFromStdin(ctx context.Context, o buildOptions, req wire.Build
 // contextOf tells a tar from a Dockerfile by its first bytes; a Dockerfile becomes a tar of itself.
 func contextOf(in *bufio.Reader) (io.Reader, error) {
 	head, err := in.Peek(512)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("stdin could not be read: %w", err)
 	}
 	if len(head) == 0 {

@@ -35,7 +35,7 @@ func (a *App) configDir() string {
 func (a *App) configFile() (*configfile.ConfigFile, error) {
 	f, err := config.Load(a.configDir())
 	if err != nil {
-		return nil, fmt.Errorf("Docker's configuration: %w", err)
+		return nil, fmt.Errorf("the configuration of Docker: %w", err)
 	}
 	return f, nil
 }

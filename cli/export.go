@@ -56,7 +56,7 @@ func (a *App) saveTo(ctx context.Context, path string, req client.Request) error
 	if err != nil {
 		return err
 	}
-	var out io.Writer = a.Out
+	out := a.Out
 	var file *os.File
 	if path != "" {
 		if file, err = createBeside(path); err != nil {

@@ -32,7 +32,7 @@ func setupImages(a *App, c *cobra.Command) {
 	fs := c.Flags()
 	fs.BoolVarP(&o.all, "all", "a", false, "Show all images (default hides intermediate images)")
 	fs.BoolVar(&o.digests, "digests", false, "Show digests")
-	filterFlag(fs, o.filters, "f", filterUsage)
+	filterFlag(fs, o.filters, filterUsage)
 	fs.StringVar(&o.format, "format", "", formatUsage)
 	fs.BoolVar(&o.noTrunc, "no-trunc", false, "Don't truncate output")
 	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Only show image IDs")

@@ -146,7 +146,7 @@ func setupNetworkLs(a *App, c *cobra.Command) {
 	c.Example = "berth network ls -f driver=bridge"
 	c.Args = nArgs(0, 0)
 	fs := c.Flags()
-	filterFlag(fs, f, "f", `Provide filter values (e.g. "driver=bridge")`)
+	filterFlag(fs, f, `Provide filter values (e.g. "driver=bridge")`)
 	fs.StringVar(&text, "format", "", formatUsage)
 	fs.BoolVar(&noTrunc, "no-trunc", false, "Do not truncate the output")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Only display network IDs")

@@ -33,7 +33,7 @@ func setupPs(a *App, c *cobra.Command) {
 	c.Args = nArgs(0, 0)
 	fs := c.Flags()
 	fs.BoolVarP(&o.all, "all", "a", false, "Show all containers (default shows just running)")
-	filterFlag(fs, o.filters, "f", filterUsage)
+	filterFlag(fs, o.filters, filterUsage)
 	fs.StringVar(&o.format, "format", "", formatUsage)
 	fs.IntVarP(&o.last, "last", "n", -1, "Show n last created containers (includes all states)")
 	fs.BoolVarP(&o.latest, "latest", "l", false, "Show the latest created container (includes all states)")

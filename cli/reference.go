@@ -29,13 +29,14 @@ func splitTag(ref string) (name, tag, digest string) {
 
 // familiar is the name as people write it: without docker.io/ and library/.
 func familiar(ref string) string {
+	if registryHost(ref) != "docker.io" {
+		return ref
+	}
 	for _, prefix := range []string{"docker.io/", "index.docker.io/"} {
-		if rest, ok := strings.CutPrefix(ref, prefix); ok {
-			if short, ok := strings.CutPrefix(rest, "library/"); ok && !strings.Contains(short, "/") {
-				return short
-			}
-			return rest
-		}
+		ref = strings.TrimPrefix(ref, prefix)
+	}
+	if short, ok := strings.CutPrefix(ref, "library/"); ok && !strings.Contains(short, "/") {
+		return short
 	}
 	return ref
 }

@@ -281,7 +281,7 @@ func (r *runner) lost(detached chan struct{}, err error) error {
 	case <-detached:
 		r.restoreTerminal()
 		fmt.Fprintln(r.app.Err, "read escape sequence")
-		return exitNow
+		return errDetached
 	default:
 	}
 	r.restoreTerminal()
@@ -294,8 +294,8 @@ func (r *runner) lost(detached chan struct{}, err error) error {
 // errTwice is for an engine that says things twice or in the wrong order (api/wire has the order).
 var errTwice = errors.New("the engine's frames came out of order")
 
-// exitNow ends the command with 0.
-var exitNow = &exitError{code: 0}
+// errDetached ends the command with 0.
+var errDetached = &exitError{code: 0}
 
 func (r *runner) restoreTerminal() {
 	if r.restore != nil {
@@ -369,7 +369,7 @@ func (r *runner) sendInput(w *frame.Writer, detached chan struct{}, conn *client
 	if errors.Is(err, detachkeys.ErrDetached) {
 		close(detached)
 		_ = w.Write(wire.RunDetach, nil)
-		_ = conn.Close()
+		conn.Close()
 		return
 	}
 	_ = w.Write(wire.RunStdinEnd, nil)

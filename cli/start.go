@@ -27,7 +27,7 @@ func setupStart(a *App, c *cobra.Command) {
 		if len(args) > 1 {
 			return errors.New("only one container can be started attached")
 		}
-		return a.startOneAttached(c.Context(), args[0], attach, interactive, keys)
+		return a.startOneAttached(c.Context(), args[0], interactive, keys)
 	}
 }
 
@@ -44,7 +44,7 @@ func (a *App) start(ctx context.Context, names []string) error {
 	})
 }
 
-func (a *App) startOneAttached(ctx context.Context, name string, attach, interactive bool, keysFlag string) error {
+func (a *App) startOneAttached(ctx context.Context, name string, interactive bool, keysFlag string) error {
 	engine, err := a.client()
 	if err != nil {
 		return err

@@ -95,7 +95,7 @@ func (a *App) exchange(conn *client.Stream, x exchange) error {
 func (a *App) ended(err error) error {
 	if errors.Is(err, detachkeys.ErrDetached) {
 		fmt.Fprintln(a.Err, "read escape sequence")
-		return exitNow
+		return errDetached
 	}
 	return err
 }

@@ -83,8 +83,8 @@ func (f filters) query() (url.Values, error) {
 	return q, nil
 }
 
-func filterFlag(fs *pflag.FlagSet, f filters, shorthand, usage string) {
-	fs.VarP(f, "filter", shorthand, usage)
+func filterFlag(fs *pflag.FlagSet, f filters, usage string) {
+	fs.VarP(f, "filter", "f", usage)
 }
 
 const filterUsage = "Filter output based on conditions provided"

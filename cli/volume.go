@@ -64,7 +64,7 @@ func setupVolumeLs(a *App, c *cobra.Command) {
 	c.Example = "berth volume ls -f dangling=true"
 	c.Args = nArgs(0, 0)
 	fs := c.Flags()
-	filterFlag(fs, f, "f", `Provide filter values (e.g. "dangling=true")`)
+	filterFlag(fs, f, `Provide filter values (e.g. "dangling=true")`)
 	fs.StringVar(&text, "format", "", formatUsage)
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Only display volume names")
 	c.RunE = func(c *cobra.Command, _ []string) error {

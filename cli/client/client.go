@@ -171,16 +171,16 @@ func (c *Client) roundTrip(ctx context.Context, req Request, upgrade string) (*R
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	fail := func(err error) (*Response, error) {
+	fail := func(err error) error {
 		stop()
-		conn.Close()
+		_ = conn.Close()
 		if ctx.Err() != nil {
-			err = ctx.Err()
+			return ctx.Err()
 		}
-		return nil, err
+		return err
 	}
 	if err := c.send(conn, req, body, upgrade); err != nil {
-		return fail(fmt.Errorf("the request could not be sent to the engine at %s: %w", c.host, err))
+		return nil, fail(fmt.Errorf("the request could not be sent to the engine at %s: %w", c.host, err))
 	}
 	var sent chan error
 	if req.Body != nil {
@@ -193,10 +193,10 @@ func (c *Client) roundTrip(ctx context.Context, req Request, upgrade string) (*R
 		if sent != nil {
 			conn.Close()
 			if sendErr := (*bodyError)(nil); errors.As(<-sent, &sendErr) {
-				return fail(sendErr.err)
+				return nil, fail(sendErr.err)
 			}
 		}
-		return fail(fmt.Errorf("the engine at %s ended the connection without an answer to %s %s: %w", c.host, req.Method, req.Path, err))
+		return nil, fail(fmt.Errorf("the engine at %s ended the connection without an answer to %s %s: %w", c.host, req.Method, req.Path, err))
 	}
 	resp.conn, resp.r = conn, r
 	resp.Body = &responseBody{Reader: resp.Body, close: func() error { stop(); return conn.Close() }, sent: sent}
@@ -247,7 +247,7 @@ func (c *Client) send(w io.Writer, req Request, body []byte, upgrade string) err
 		b.WriteString("Transfer-Encoding: chunked\r\n")
 	case body != nil:
 		b.WriteString("Content-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n")
-	case req.Method != "GET" && req.Method != "HEAD":
+	case req.Method == "POST" || req.Method == "PUT":
 		b.WriteString("Content-Length: 0\r\n")
 	}
 	b.WriteString("\r\n")

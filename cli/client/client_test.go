@@ -67,7 +67,7 @@ func TestCall(t *testing.T) {
 	if err := c.Call(ctx, "POST", "/x", map[string][]string{"a": {"1 2"}}, map[string]int{"n": 1}, &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Method != "POST" || got.Path != "/v"+APIVersion+"/x" || got.Query != "a=1+2" || got.Body != `{"n":1}` || got.Type != "application/json" || got.Agent != "test/1" {
+	if got.Method != http.MethodPost || got.Path != "/v"+APIVersion+"/x" || got.Query != "a=1+2" || got.Body != `{"n":1}` || got.Type != "application/json" || got.Agent != "test/1" {
 		t.Errorf("%+v", got)
 	}
 	if err := c.Call(ctx, "POST", ImagePath("host:1/a b/c", "/tag"), nil, nil, &got); err != nil || got.Length != 0 || got.Escaped != "/v"+APIVersion+"/images/host:1/a%20b/c/tag" {
@@ -81,7 +81,7 @@ func TestBodiesBothWays(t *testing.T) {
 		if strings.HasSuffix(r.URL.Path, "/length") {
 			w.Header().Set("Content-Length", fmt.Sprint(len(big)))
 		}
-		if r.Method == "POST" {
+		if r.Method == http.MethodPost {
 			_, _ = io.Copy(w, r.Body)
 			return
 		}
@@ -106,12 +106,12 @@ func TestEngineErrors(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/json"):
-			w.WriteHeader(404)
+			w.WriteHeader(http.StatusNotFound)
 			_, _ = io.WriteString(w, `{"message":"No such container: x"}`)
 		case strings.HasSuffix(r.URL.Path, "/text"):
-			http.Error(w, "plain words", 409)
+			http.Error(w, "plain words", http.StatusConflict)
 		default:
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 		}
 	})
 	for path, want := range map[string]string{"/json": "No such container: x", "/text": "plain words", "/empty": "the engine answered with status 500 and no reason"} {
@@ -161,7 +161,7 @@ func TestOlderEngine(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		paths = append(paths, r.URL.Path)
 		if strings.HasPrefix(r.URL.Path, "/v"+APIVersion) {
-			w.WriteHeader(400)
+			w.WriteHeader(http.StatusBadRequest)
 			_, _ = io.WriteString(w, `{"message":"client version `+APIVersion+` is too new. Maximum supported API version is 1.41"}`)
 			return
 		}
@@ -180,7 +180,7 @@ func TestOlderEngine(t *testing.T) {
 func TestUpgrade(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") != "tcp" || r.Header.Get("Connection") != "Upgrade" {
-			http.Error(w, "no upgrade", 400)
+			http.Error(w, "no upgrade", http.StatusBadRequest)
 			return
 		}
 		conn, rw, err := http.NewResponseController(w).Hijack()

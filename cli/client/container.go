@@ -443,7 +443,7 @@ func (c *Client) ContainerWait(ctx context.Context, name, condition string) (*Wa
 }
 
 // Close gives the waiting up.
-func (w *Wait) Close() error { return w.resp.Body.Close() }
+func (w *Wait) Close() { _ = w.resp.Body.Close() }
 
 // ContainerResize tells the size of the terminal.
 func (c *Client) ContainerResize(ctx context.Context, name string, height, width uint16) error {

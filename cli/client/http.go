@@ -81,7 +81,7 @@ func readLine(r *bufio.Reader) (string, error) {
 }
 
 func unexpected(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
@@ -191,7 +191,7 @@ func sendChunks(w io.Writer, r io.Reader) error {
 				return err
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			_, err = io.WriteString(w, "0\r\n\r\n")
 			return err
 		}
@@ -253,5 +253,5 @@ func (s *Stream) CloseWrite() error {
 	return errors.New("this connection cannot be closed one way only")
 }
 
-// Close ends the connection.
-func (s *Stream) Close() error { return s.conn.Close() }
+// Close ends the connection. That it could not be closed would help nobody.
+func (s *Stream) Close() { _ = s.conn.Close() }

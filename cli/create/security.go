@@ -52,7 +52,7 @@ func checkSysctl(v string) error {
 func checkDeviceRule(v string) (string, error) {
 	bad := fmt.Errorf("%q is not a rule such as \"c 1:3 rwm\"", v)
 	parts := strings.Split(v, " ")
-	if len(parts) != 3 || len(parts[0]) != 1 || !strings.Contains("abc", parts[0]) {
+	if len(parts) != 3 || len(parts[0]) != 1 || strings.IndexByte("abc", parts[0][0]) < 0 {
 		return "", bad
 	}
 	major, minor, ok := strings.Cut(parts[1], ":")

@@ -68,7 +68,7 @@ func (t *writer) entry(file, name string) error {
 		h.Name += "/"
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && !info.IsDir() && st.Nlink > 1 {
-		key := inode{uint64(st.Dev), st.Ino}
+		key := inode{st.Dev, st.Ino}
 		if first, ok := t.links[key]; ok {
 			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
 			return t.tar.WriteHeader(h)

@@ -14,7 +14,7 @@ type flight struct {
 
 	mu     sync.Mutex
 	lands  bool                // it is done, or nobody waits: nobody may join; guarded by mu
-	log    []Event             // what was logged so far, for who joins late; guarded by mu
+	log    []Event             // that it started and what was logged so far, for who joins late; guarded by mu
 	logged int                 // bytes in log; guarded by mu
 	hear   map[int]func(Event) // of builds that wait, by number; guarded by mu
 	number int                 // of the next build; guarded by mu
@@ -35,7 +35,7 @@ func (f *flight) emit(e Event) {
 	for _, hear := range f.hear {
 		hear(e)
 	}
-	if e.Kind == Log && f.logged < maxReplay {
+	if e.Kind == Started || e.Kind == Log && f.logged < maxReplay {
 		e.Data = append([]byte(nil), e.Data...)
 		f.log = append(f.log, e)
 		f.logged += len(e.Data)

@@ -3,6 +3,7 @@ package solver
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -43,6 +44,7 @@ func decode(def *pb.Definition) (*edge, error) {
 		known[c] = true
 	}
 	all := map[string]*vertex{}
+	var order []*vertex
 	var last *vertex
 	for _, data := range def.Def {
 		v := &vertex{digest: digest.FromBytes(data), op: &pb.Op{}}
@@ -51,7 +53,7 @@ func decode(def *pb.Definition) (*edge, error) {
 		}
 		v.meta = def.Metadata[v.digest.String()]
 		for id, on := range v.meta.GetCaps() {
-			if on && !known[id] {
+			if on && !known[id] && !strings.HasPrefix(id, "source.git") { // git is refused by name, later
 				return nil, fmt.Errorf("the build needs %q, which this engine does not have: %w", id, errdefs.ErrNotImplemented)
 			}
 		}
@@ -68,7 +70,15 @@ func decode(def *pb.Definition) (*edge, error) {
 		v.name = v.describe()
 		v.place = find(def.Source, v.digest)
 		all[v.digest.String()] = v
+		order = append(order, v)
 		last = v
+	}
+	for _, v := range slices.Backward(order) { // a source that only a line like ADD URL names is at that line
+		for _, in := range v.inputs {
+			if in.place == (place{}) && in.op.GetSource() != nil && !strings.HasPrefix(in.op.GetSource().Identifier, "local://") {
+				in.place = v.place
+			}
+		}
 	}
 	// The last op of a definition is only a pointer to what it is for.
 	if last.op.Op == nil && len(last.inputs) == 1 {

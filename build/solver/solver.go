@@ -126,7 +126,7 @@ func (s *Solver) settle() bool {
 			continue
 		}
 		for index, r := range e.outputs {
-			if layers, err := r.layers(s.ctx); err == nil {
+			if layers, err := r.layers(context.Background()); err == nil { // nothing is waited for, also when the Solver closes
 				s.opts.Cache.SetOutput(id, index, layers)
 			}
 		}

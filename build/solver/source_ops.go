@@ -33,7 +33,11 @@ func (j *job) source(ctx context.Context, v *vertex, op *pb.SourceOp) (*work, er
 	case "http", "https":
 		return j.remote(ctx, v, op)
 	case "git":
-		return nil, fmt.Errorf("%s: git repositories are not sources here yet; clone it and give the directory: %w", op.Identifier, errdefs.ErrNotImplemented)
+		name := op.Identifier
+		if full := op.Attrs[pb.AttrFullRemoteURL]; full != "" {
+			name = full
+		}
+		return nil, fmt.Errorf("%s: git repositories are not sources here yet; clone it and give the directory: %w", name, errdefs.ErrNotImplemented)
 	}
 	return nil, fmt.Errorf("%s: sources of this kind are not known: %w", op.Identifier, errdefs.ErrNotImplemented)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -65,9 +66,8 @@ func (j *job) step(ctx context.Context, v *vertex, k kind) (*work, error) {
 			return nil, err
 		}
 		if hit {
-			j.mu.Lock()
-			j.hits++
-			j.mu.Unlock()
+			st.hit.Store(true)
+			st.count(1)
 			j.tell(Event{Kind: Cached, Vertex: v.digest, Name: v.name})
 			return st.w, nil
 		}
@@ -86,6 +86,14 @@ type step struct {
 	deps []dependency
 	op   []byte
 	w    *work
+	hit  atomic.Bool // it counts as found in the cache
+}
+
+// count adds n to how many of the job's steps the cache had.
+func (st *step) count(n int) {
+	st.j.mu.Lock()
+	defer st.j.mu.Unlock()
+	st.j.hits += n
 }
 
 // lookUp looks for a record, first by the records of the inputs, then by contents.
@@ -157,6 +165,9 @@ func (st *step) give(ctx context.Context, index int) (*result, error) {
 	if r, ok := st.j.s.known(id, index); ok {
 		return r, nil
 	}
+	if st.hit.CompareAndSwap(true, false) { // the record alone was no help
+		st.count(-1)
+	}
 	e, err := st.execute(ctx)
 	if err != nil {
 		return nil, err
@@ -202,6 +213,10 @@ func (st *step) execute(ctx context.Context) (*execution, error) {
 	}
 	hear := func(e Event) {
 		if e.Kind == Log || e.Kind == Status || e.Kind == Started {
+			e.Vertex = st.v.digest // the build that runs it may call it by another name
+			if e.Kind == Started {
+				e.Name = st.v.name
+			}
 			st.j.tell(e)
 		}
 	}

@@ -199,6 +199,9 @@ func (u *unpacker) regular(ctx context.Context, p string, r io.Reader) error {
 		return err
 	}
 	if err := writeSparse(ctx, f, r); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+		}
 		return errors.Join(fmt.Errorf("write /%s: %w", p, err), f.Close())
 	}
 	return f.Close()

@@ -208,15 +208,7 @@ func (c *container) makeGroup() (*cgroup.Join, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := "/" + c.record.ID
-	var limits *specs.LinuxResources
-	if l := c.spec.Linux; l != nil {
-		if l.CgroupsPath != "" {
-			name = l.CgroupsPath
-		}
-		limits = withDefaultDevices(l.Resources)
-	}
-	more := cgroup.More(limits)
+	name, more, limits := c.wanted()
 	g, err := system.Group(name, more...)
 	if err != nil {
 		return nil, err
@@ -232,6 +224,19 @@ func (c *container) makeGroup() (*cgroup.Join, error) {
 		return nil, err
 	}
 	return g.Join()
+}
+
+// wanted is what the configuration says of the cgroup: its name, the version 1 controllers beside the usual ones, the
+// limits.
+func (c *container) wanted() (name string, more []string, limits *specs.LinuxResources) {
+	name = "/" + c.record.ID
+	if l := c.spec.Linux; l != nil {
+		if l.CgroupsPath != "" {
+			name = l.CgroupsPath
+		}
+		limits = withDefaultDevices(l.Resources)
+	}
+	return name, cgroup.More(limits), limits
 }
 
 // waiting makes what the time between create and start needs.

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/berth-engine/berth/runtime/cgroup"
 )
 
 func (p *program) kill(args []string) (int, error) {
@@ -143,10 +146,23 @@ func (p *program) sweep(id string, why error) error {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil // --force: nothing there is no error
 	}
-	if errors.Is(why, errNoContainer) {
-		return os.RemoveAll(dir) // create was interrupted before it had a process
+	if !errors.Is(why, errNoContainer) {
+		return why
 	}
-	return why
+	// create was interrupted before it wrote whose the container is: its process, if it had one, ends with it
+	c := &container{dir: dir, record: record{ID: id}}
+	if c.spec, err = readSpec(filepath.Join(dir, configFile)); err != nil {
+		return os.RemoveAll(dir) // nor had it a cgroup
+	}
+	c.record.Cgroup, c.record.More, _ = c.wanted()
+	g, err := c.group()
+	if errors.Is(err, cgroup.ErrNone) {
+		return os.RemoveAll(dir)
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(g.Destroy(p.ctx), os.RemoveAll(dir))
 }
 
 // ending waits a little for a process that was killed.

@@ -476,10 +476,10 @@ func TestRunForwardsSignals(t *testing.T) {
 func TestKilledCreate(t *testing.T) {
 	b := newBench(t, "sleep", "1000")
 	b.write()
-	for i := range 15 {
+	for i := range 30 {
 		cmd := b.command("create", "-b", b.bundle, b.id)
 		b.must(cmd.Start())
-		deadline := time.Now().Add(time.Duration(i) * 3 * time.Millisecond)
+		deadline := time.Now().Add(time.Duration(i) * time.Millisecond)
 		for time.Now().Before(deadline) {
 		}
 		_ = cmd.Process.Kill()
@@ -487,6 +487,9 @@ func TestKilledCreate(t *testing.T) {
 		b.ok(b.cli("delete", "--force", b.id))
 		if _, err := os.Stat(b.root + "/" + b.id); err == nil {
 			t.Fatal("its directory is left")
+		}
+		if left, _ := filepath.Glob("/sys/fs/cgroup/*/" + b.id); len(left) > 0 {
+			t.Fatalf("killed after %d ms: left: %v", i, left)
 		}
 	}
 }

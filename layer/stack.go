@@ -196,7 +196,7 @@ func (s *Store) mountOverlay(m overlayMount) (*os.File, error) {
 func (st *Stack) openUppers() ([]*os.File, error) {
 	dirs := make([]*os.File, 0, len(st.uppers))
 	for i, u := range slices.Backward(st.uppers) {
-		if made, here := u.base(), baseOf(st.chain, st.uppers[:i]); made != "" && made != here {
+		if made, here := u.standing(st.chain, st.uppers[:i]); made != "" && made != here {
 			return dirs, errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("the directory %s was made on %s, it cannot lie on %s", u.dir, made, here))
 		}
 		dir, err := openRoot(u.upper())

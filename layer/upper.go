@@ -111,6 +111,17 @@ func (u *Upper) base() string {
 	return base
 }
 
+// standing names what the upper was made on, "" where it never was, and what it is to lie on. An upper
+// below may become a layer between the two looks, which changes both names: then they are looked at again.
+func (u *Upper) standing(chain digest.Digest, uppers []*Upper) (made, here string) {
+	for {
+		made, here = u.base(), baseOf(chain, uppers)
+		if made == here || made == u.base() {
+			return made, here
+		}
+	}
+}
+
 // mark reads what the upper's directory says of it. Both are "" where nothing does: it was never mounted.
 func (u *Upper) mark() (base, boot string, err error) {
 	target, err := os.Readlink(filepath.Join(u.dir, baseName))
@@ -183,7 +194,7 @@ func (u *Upper) mount(st *Stack, m overlayMount) (_ *os.File, err error) {
 // claim makes st what the upper belongs to, or refuses where it belongs to another. boot is the id of
 // this boot where the upper is going to be mounted volatile, else "".
 func (u *Upper) claim(st *Stack, boot string) error {
-	here, made := baseOf(st.chain, st.uppers), u.base()
+	made, here := u.standing(st.chain, st.uppers)
 	if made == "" {
 		if err := u.setMark(here, boot); err != nil {
 			return err
@@ -289,7 +300,7 @@ func (u *Upper) Settle(ctx context.Context, st *Stack, o DiffOptions) error {
 
 // belongs refuses a stack that the upper was not made on: what it hides would be another's.
 func (u *Upper) belongs(st *Stack) error {
-	if made, here := u.base(), baseOf(st.chain, st.uppers); made != "" && made != here {
+	if made, here := u.standing(st.chain, st.uppers); made != "" && made != here {
 		return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("the writable layer %s was made on %s, not on %s", u.dir, made, here))
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -382,6 +383,22 @@ func TestSteps(t *testing.T) {
 		if err := u.Destroy(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestBecomesMeanwhile: a directory below that becomes a layer while it is looked at is no other base.
+func TestBecomesMeanwhile(t *testing.T) {
+	for range 2000 {
+		below, u := newUpper("/below"), newUpper("/u")
+		u.on = &foundation{uppers: []*Upper{below}}
+		var became sync.WaitGroup
+		became.Go(func() { below.Became("sha256:1") })
+		for range 10 {
+			if made, here := u.standing("", []*Upper{below}); made != here {
+				t.Fatalf("made on %s, lies on %s", made, here)
+			}
+		}
+		became.Wait()
 	}
 }
 

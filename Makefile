@@ -3,10 +3,10 @@
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 PREFIX  ?= /usr/local
-LDFLAGS = -ldflags "-s -w -X main.version=$(VERSION)"
+LDFLAGS = -s -w -X main.version=$(VERSION)
 # The entry point that makes the runtime run from a file that nobody can write to (runtime/sealed); without it the same
 # happens in Go, for the price of a second start.
-GOFLAGS_RUNTIME = -trimpath -ldflags "-s -w -X main.version=$(VERSION) -E=berth_sealed_entry"
+LDFLAGS_RUNTIME = $(LDFLAGS) -E=berth_sealed_entry
 PROGRAMS = berth berthd berth-runtime
 # The version is pinned: another one finds other things.
 GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -21,12 +21,14 @@ all: build
 
 build:
 	@mkdir -p bin
-	go build $(LDFLAGS) -o bin/ ./cmd/...
+	go build -ldflags "$(LDFLAGS)" -o bin/ ./cmd/berth ./cmd/berthd
+	go build -ldflags "$(LDFLAGS_RUNTIME)" -o bin/ ./cmd/berth-runtime
 
 # Nothing of arm64 can be run here; it is compiled and vetted.
 build-arm64:
 	@mkdir -p out/arm64
-	GOARCH=arm64 go build $(LDFLAGS) -o out/arm64/ ./cmd/...
+	GOARCH=arm64 go build -ldflags "$(LDFLAGS)" -o out/arm64/ ./cmd/berth ./cmd/berthd
+	GOARCH=arm64 go build -ldflags "$(LDFLAGS_RUNTIME)" -o out/arm64/ ./cmd/berth-runtime
 	GOARCH=arm64 go vet ./cmd/berth-runtime ./cmd/berth ./runtime/...
 
 install: build

@@ -63,6 +63,7 @@ func (p *program) create(args []string) (int, error) {
 type streams struct {
 	stdio   [3]*os.File
 	console *os.File
+	signals *caught // that are to be caught before it starts
 }
 
 // make makes a container: one that waits for start, or one that runs. Nothing is left of one that fails.
@@ -89,8 +90,8 @@ func (p *program) make(id string, f createFlags, waits bool, s streams) (_ *cont
 		return nil, nil, fmt.Errorf("container %q: %w", id, err)
 	}
 	defer plan.Close()
-	runtime.LockOSThread() // a death signal counts the thread
-	child, err := plan.Launch()
+	s.signals.await()
+	child, err := plan.Launch() // its death signal is for the end of our thread; none ends before this program
 	if err != nil {
 		return nil, nil, explain(id, err)
 	}

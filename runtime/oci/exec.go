@@ -59,6 +59,10 @@ func (p *program) exec(args []string) (int, error) {
 	if f.group != "" {
 		return 1, errors.New("--cgroup: a process can only be in its container's group")
 	}
+	var signals *caught
+	if !f.detach {
+		signals = catch()
+	}
 	c, err := p.find(rest[0])
 	if err != nil {
 		return 1, err
@@ -80,11 +84,7 @@ func (p *program) exec(args []string) (int, error) {
 		}
 	}
 	defer t.close()
-	var signals <-chan os.Signal
-	if !f.detach {
-		signals = catch(t)
-	}
-	runtime.LockOSThread()
+	signals.await()
 	child, err := p.enter(c, f, process, t)
 	if err != nil {
 		return 1, explain(c.record.ID, err)

@@ -21,16 +21,16 @@ func (p *program) run(args []string) (int, error) {
 	if f.dryRun {
 		return 0, p.dryRun(id, f)
 	}
+	var signals *caught
+	if !f.detach {
+		signals = catch()
+	}
 	t, err := p.terminalFor(f)
 	if err != nil {
 		return 1, err
 	}
 	defer t.close()
-	var signals <-chan os.Signal
-	if !f.detach {
-		signals = catch(t) // before there is anybody who could be left alone
-	}
-	c, child, err := p.make(id, f, false, streams{console: t.socket()})
+	c, child, err := p.make(id, f, false, streams{console: t.socket(), signals: signals})
 	if err != nil {
 		return 1, err
 	}
@@ -46,7 +46,7 @@ func (p *program) run(args []string) (int, error) {
 }
 
 // attend connects the terminal, hands signals on, and waits for the end of our own child.
-func (p *program) attend(pid int, t *terminal, signals <-chan os.Signal, then func() error) (int, error) {
+func (p *program) attend(pid int, t *terminal, signals *caught, then func() error) (int, error) {
 	if err := t.connect(); err != nil {
 		return 1, err
 	}
@@ -61,24 +61,37 @@ func (p *program) attend(pid int, t *terminal, signals <-chan os.Signal, then fu
 	return status, err
 }
 
-// forwarded are the signals that are handed on. Each costs a start some 50 µs (Go asks another thread to let it
-// through), so that it is these and not all.
-var forwarded = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2}
+// forwarded are the signals that are handed on, SIGWINCH to the terminal. Each costs a start some 50 µs (Go asks another
+// thread to let it through), so that it is these and not all.
+var forwarded = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH}
 
-// catch takes signals that would end this program.
-func catch(t *terminal) <-chan os.Signal {
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals, forwarded...)
-	if t != nil {
-		signal.Notify(signals, unix.SIGWINCH)
+// caught are the signals that would end this program.
+type caught struct {
+	signals chan os.Signal
+	all     chan struct{} // closed when all are caught
+}
+
+// catch begins to catch them, beside what else is to be done before a process is started.
+func catch() *caught {
+	c := &caught{signals: make(chan os.Signal, 64), all: make(chan struct{})}
+	go func() {
+		signal.Notify(c.signals, forwarded...)
+		close(c.all)
+	}()
+	return c
+}
+
+// await waits until all are caught: before there is anybody who could be left alone.
+func (c *caught) await() {
+	if c != nil {
+		<-c.all
 	}
-	return signals
 }
 
 // forward hands signals on until this program ends. It may signal a process that was reaped in this program's last
 // moment.
-func forward(signals <-chan os.Signal, pid int, t *terminal) {
-	for s := range signals {
+func forward(c *caught, pid int, t *terminal) {
+	for s := range c.signals {
 		if s == unix.SIGWINCH {
 			t.resize()
 			continue

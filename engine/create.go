@@ -243,6 +243,10 @@ func (e *Engine) check(c *container.Config) (warnings []string, err error) {
 	if err := checkLimits(c.Resources); err != nil {
 		return nil, err
 	}
+	if err := checkSets(c.Resources); err != nil {
+		return nil, err
+	}
+	warnings = append(warnings, e.machine.cutRlimits(c.Process.Rlimits)...)
 	if c.Isolation.Privileged {
 		if missing := bundle.Missing(e.machine.bounding); len(missing) > 0 {
 			warnings = append(warnings, "privileged, but this machine doesn't have all privileges itself: the container goes without "+strings.Join(missing, ", "))

@@ -39,6 +39,8 @@ func (e *StartError) Error() string {
 		return fmt.Sprintf("exec: %q: stat %s: %v", e.Program, e.Program, e.Errno)
 	case e.Program != "":
 		return fmt.Sprintf("exec: %q: %v", e.Program, e.Errno)
+	case e.Step == "mount" && e.Errno == syscall.EINVAL: // move_mount(2) of trees that are whole says it of nothing else
+		return fmt.Sprintf("mount on %s: a directory can only be mounted on a directory, and a file on a file", e.Object)
 	case e.Detail != "":
 		return e.Detail
 	case e.Object != "":

@@ -93,9 +93,12 @@ func (l *Launcher) Start(ctx context.Context, cfg Config) (_ *Shim, err error) {
 		}
 		files = append(files, theirs)
 	}
-	s, err := l.startWarm(ctx, &cfg, r, files)
+	s, missed, err := l.startWarm(ctx, &cfg, r, files)
 	if s == nil && err == nil {
 		s, err = l.startCold(ctx, &cfg, r, files)
+	}
+	if err != nil && missed != nil {
+		err = missed // the second try found the root where the first had put it, and says only that
 	}
 	if err != nil {
 		if attached != nil {
@@ -112,18 +115,23 @@ func (l *Launcher) Start(ctx context.Context, cfg Config) (_ *Shim, err error) {
 }
 
 // startWarm starts the container in the slot that has its id. Neither a shim nor an error: there is no such slot, or
-// it did not work out; a new process may do better, or have the better error.
-func (l *Launcher) startWarm(ctx context.Context, cfg *Config, r protocol.StartRequest, files []*os.File) (*Shim, error) {
+// it did not work out; a new process may do better, or have the better error. missed is what a slot that fits
+// failed at, nil where there was none.
+func (l *Launcher) startWarm(ctx context.Context, cfg *Config, r protocol.StartRequest, files []*os.File) (_ *Shim, missed, err error) {
 	p, err := l.claim(cfg)
 	if p == nil || err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s, err := l.startOn(ctx, p, cfg, r, files)
 	var failed *StartError
-	if err == nil || ctx.Err() != nil || errors.As(err, &failed) && failed.Program != "" {
-		return s, err
+	is := errors.As(err, &failed)
+	if err == nil || ctx.Err() != nil || is && failed.Program != "" {
+		return s, nil, err
 	}
-	return nil, nil
+	if is && failed.Step != "" {
+		missed = err
+	}
+	return nil, missed, nil
 }
 
 func (l *Launcher) startCold(ctx context.Context, cfg *Config, r protocol.StartRequest, files []*os.File) (*Shim, error) {

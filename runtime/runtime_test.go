@@ -261,6 +261,13 @@ func TestStartErrors(t *testing.T) {
 			t.Errorf("%v: the shim said %s", test.args, log)
 		}
 	}
+	cfg := b.config("/bin/true")
+	cfg.Spec.Mounts = append(cfg.Spec.Mounts, specs.Mount{Destination: "/etc/passwd", Type: "tmpfs", Source: "tmpfs"})
+	const says = "mount on /etc/passwd: a directory can only be mounted on a directory, and a file on a file"
+	var failed *runtime.StartError
+	if _, err := b.launcher.Start(t.Context(), cfg); !errors.As(err, &failed) || failed.Error() != says || failed.ExitCode() != 125 {
+		t.Errorf("a file system on a file: %v", err)
+	}
 }
 
 func TestExec(t *testing.T) {

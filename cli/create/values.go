@@ -1,6 +1,7 @@
 package create
 
 import (
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -133,6 +134,10 @@ type ulimits map[string]*client.Ulimit
 
 func (u ulimits) Set(v string) error {
 	limit, err := units.ParseUlimit(v)
+	var number *strconv.NumError
+	if errors.As(err, &number) {
+		err = fmt.Errorf("%q is not a number", number.Num)
+	}
 	if err != nil {
 		return fmt.Errorf("%w (a limit looks like nofile=1024:2048)", err)
 	}

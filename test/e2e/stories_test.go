@@ -14,7 +14,7 @@ import (
 )
 
 // TestStories runs the files of testdata. In a story, berth and docker speak to the shared engine; $BASE
-// is an image, $REGISTRY a registry, $N a number that no other story has, for names.
+// is an image, $REGISTRY a registry, $REGISTRY_DATA its directory, $N a number that no other story has, for names.
 func TestStories(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -25,6 +25,9 @@ func TestStories(t *testing.T) {
 			"status":     cmdStatus,
 			"engine":     cmdEngine,
 			"capture":    cmdCapture,
+			"disk":       cmdDisk,
+			"flip":       cmdFlip,
+			"tar":        cmdTar,
 		},
 	})
 }
@@ -47,6 +50,7 @@ func setup(env *testscript.Env) error {
 	env.Values[ownKey] = &own{}
 	env.Setenv("BASE", baseName)
 	env.Setenv("REGISTRY", world.registry)
+	env.Setenv("REGISTRY_DATA", filepath.Join(world.dir, "registry"))
 	env.Setenv("N", strconv.FormatInt(stories.Add(1), 10))
 	env.Setenv("DATA", filepath.Join(world.main.dir, "data"))
 	return nil
@@ -95,13 +99,16 @@ func cmdCapture(ts *testscript.TestScript, _ bool, args []string) {
 // own is the engine that a story has for itself.
 type own struct{ *daemon }
 
+// ownDir is where the story's own engine lives.
+func ownDir(ts *testscript.TestScript) string { return filepath.Join(world.dir, "own-"+ts.Getenv("N")) }
+
 // cmdEngine gives a story an engine of its own: engine start [FLAGS…], engine kill, engine restart
 // [FLAGS…], engine stop. BERTH_HOST and DOCKER_HOST then mean that one.
 func cmdEngine(ts *testscript.TestScript, _ bool, args []string) {
 	mine := ts.Value(ownKey).(*own)
 	switch args[0] {
 	case "start", "restart":
-		d, err := startDaemon(filepath.Join(world.dir, "own-"+ts.Getenv("N")), args[1:]...)
+		d, err := startDaemon(ownDir(ts), args[1:]...)
 		ts.Check(err)
 		mine.daemon = d
 		ts.Setenv("BERTH_HOST", d.host())

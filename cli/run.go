@@ -177,11 +177,16 @@ func (r *runner) end(exit wire.RunExitBody, err error) error {
 // attempt makes the one request and stays with its connection until the exit.
 func (r *runner) attempt(ctx context.Context, pull, auth string) (wire.RunExitBody, error) {
 	var none wire.RunExitBody
-	first, err := r.first(pull, auth)
-	if err != nil {
-		return none, err
-	}
+	// Encoding meets every type for the first time, which takes as long as the way to the engine and back.
+	var first []byte
+	encoded := make(chan error, 1)
+	go func() {
+		var err error
+		first, err = r.first(pull, auth)
+		encoded <- err
+	}()
 	conn, err := r.engine.Upgrade(ctx, client.Request{Method: "POST", Path: wire.RunPath, Unversioned: true}, "berth")
+	unsendable := <-encoded
 	if client.IsNotFound(err) {
 		return none, r.runOverDocker(ctx)
 	}
@@ -190,13 +195,17 @@ func (r *runner) attempt(ctx context.Context, pull, auth string) (wire.RunExitBo
 	}
 	defer conn.Close()
 	w := frame.NewWriter(conn)
-	if err := w.WriteJSON(wire.RunRequestFrame, first); err != nil {
+	if unsendable == nil {
+		unsendable = w.Write(wire.RunRequestFrame, first)
+	}
+	if err := unsendable; err != nil {
 		return none, fmt.Errorf("the request could not be sent: %w", err)
 	}
 	return r.converse(ctx, conn, w)
 }
 
-func (r *runner) first(pull, auth string) (wire.RunRequest, error) {
+// first is the first frame.
+func (r *runner) first(pull, auth string) ([]byte, error) {
 	req := wire.RunRequest{
 		Name: r.options.name, Platform: r.options.platform, Pull: pull, Auth: auth, Detach: r.options.detach,
 		Stdin: r.request.AttachStdin, Stdout: r.request.AttachStdout, Stderr: r.request.AttachStderr,
@@ -208,8 +217,10 @@ func (r *runner) first(pull, auth string) (wire.RunRequest, error) {
 		}
 	}
 	var err error
-	req.Create, err = json.Marshal(r.request)
-	return req, err
+	if req.Create, err = json.Marshal(r.request); err != nil {
+		return nil, err
+	}
+	return json.Marshal(req)
 }
 
 // converse reads the engine's frames; what comes from this side (keys, signals, sizes) is sent beside.

@@ -97,13 +97,21 @@ func (c *Container) Rename(name string) error {
 // Update changes the state, writes it, and wakes whoever waited for what it has become. The state
 // counts even where it could not be written: the error is for the log.
 func (c *Container) Update(d atomicfile.Durability, change func(*State)) error {
+	r := c.turn(change)
+	return c.store.Save(&r, d)
+}
+
+// Pass is Update of a container that is removed when it ends: nothing is written. An engine that finds
+// the record as it was while the container ran removes it, too.
+func (c *Container) Pass(change func(*State)) { c.turn(change) }
+
+func (c *Container) turn(change func(*State)) Record {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	was := c.record.State.Status
 	change(&c.record.State)
-	r := c.record
 	c.wake(was)
-	c.mu.Unlock()
-	return c.store.Save(&r, d)
+	return c.record
 }
 
 // Note changes what is only looked at (health); it is not written.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,16 +44,17 @@ func TestLife(t *testing.T) {
 	if err := s.Walk(t.Context(), func(i Info) error { seen++; return nil }); seen != 1 || err != nil {
 		t.Error(seen, err)
 	}
-	if err := s.Delete(d); err != nil {
-		t.Fatal(err)
+	if gone, err := s.Delete(d, digest.FromString("none")); err != nil || !slices.Equal(gone, []digest.Digest{d}) {
+		t.Fatal(gone, err)
 	}
 	if got, _ := io.ReadAll(b.Reader()); string(got) != "hello" {
 		t.Errorf("after the delete: %q", got)
 	}
-	for what, err := range map[string]error{"delete": s.Delete(d), "verify": s.Verify(t.Context(), d)} {
-		if !errdefs.IsNotFound(err) {
-			t.Errorf("%s: %v", what, err)
-		}
+	if gone, err := s.Delete(d); err != nil || len(gone) != 0 {
+		t.Error(gone, err)
+	}
+	if err := s.Verify(t.Context(), d); !errdefs.IsNotFound(err) {
+		t.Errorf("verify: %v", err)
 	}
 }
 

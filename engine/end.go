@@ -40,17 +40,15 @@ func (e *Engine) ended(ctx context.Context, c *instance, exit runtime.Exit) {
 	cfg, was := c.Config(), c.State()
 	delay, again := e.again(c, exit, was)
 	removed := cfg.AutoRemove && !again
-	durability := atomicfile.Durable
-	if removed {
-		durability = atomicfile.Volatile
-	}
-	err = c.Update(durability, func(s *container.State) {
+	end := func(s *container.State) {
 		s.Status, s.Pid, s.ExitCode, s.OOMKilled, s.FinishedAt, s.Error = container.Exited, 0, exit.Status, exit.OOMKilled, exit.At.UTC(), ""
 		if again {
 			s.Status, s.RestartCount, s.NextRestart = container.Restarting, s.RestartCount+1, time.Now().Add(delay)
 		}
-	})
-	if err != nil && !removed {
+	}
+	if removed {
+		c.Pass(end)
+	} else if err := c.Update(atomicfile.Durable, end); err != nil {
 		e.log.Error("the record of a container that ended could not be written", "container", c.ID, "error", err)
 	}
 	if exit.OOMKilled {

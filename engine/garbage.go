@@ -71,24 +71,37 @@ func (e *Engine) collect(ctx context.Context, candidates []digest.Digest) (delet
 	if err != nil {
 		return nil, err
 	}
-	var errs []error
+	var layers, blobs []digest.Digest
 	for _, d := range candidates {
 		if named[d] || e.leases.counts[d] > 0 {
 			continue
 		}
 		if _, err := e.layers.Get(d); err == nil {
-			switch err := e.layers.Remove(ctx, d); {
-			case err == nil:
-				deleted = append(deleted, d)
-			case !errdefs.IsConflict(err): // a conflict: still mounted for somebody
-				errs = append(errs, err)
-			}
-			continue
+			layers = append(layers, d)
+		} else {
+			blobs = append(blobs, d)
 		}
-		switch err := e.content.Delete(d); {
+	}
+	deleted, err = e.removeLayers(ctx, layers)
+	gone, failed := e.content.Delete(blobs...)
+	return append(deleted, gone...), errors.Join(err, failed)
+}
+
+// removeLayers deletes layers at once and, where one of them is still mounted for somebody, the others
+// one by one.
+func (e *Engine) removeLayers(ctx context.Context, ids []digest.Digest) (deleted []digest.Digest, err error) {
+	if err := e.layers.Remove(ctx, ids...); !errdefs.IsConflict(err) {
+		if err != nil {
+			return nil, err
+		}
+		return ids, nil
+	}
+	var errs []error
+	for _, id := range ids {
+		switch err := e.layers.Remove(ctx, id); {
 		case err == nil:
-			deleted = append(deleted, d)
-		case !errdefs.IsNotFound(err):
+			deleted = append(deleted, id)
+		case !errdefs.IsConflict(err):
 			errs = append(errs, err)
 		}
 	}

@@ -72,7 +72,10 @@ func (e *Engine) remove(ctx context.Context, c *instance, o RemoveOptions) error
 	case s.Active():
 		return fmt.Errorf("container %s was started meanwhile: %w", c.Name(), errdefs.ErrConflict)
 	}
-	if err := c.Update(atomicfile.Volatile, func(s *container.State) { s.Status = container.Removing }); err != nil && !errors.Is(err, syscall.ENOSPC) {
+	removing := func(s *container.State) { s.Status = container.Removing }
+	if c.Config().AutoRemove {
+		c.Pass(removing)
+	} else if err := c.Update(atomicfile.Volatile, removing); err != nil && !errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("remove container %s: %w", c.Name(), err)
 	}
 	if err := e.Destroy(ctx, c.ID); err != nil {

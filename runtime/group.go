@@ -20,8 +20,8 @@ func (l *Launcher) cgroupOf(spec *specs.Spec, id string) string {
 }
 
 // group returns the cgroup of that name.
-func group(name string) (*cgroup.Group, error) {
-	system, err := cgroup.Find()
+func (l *Launcher) group(name string) (*cgroup.Group, error) {
+	system, err := l.cgroups()
 	if err != nil {
 		return nil, err
 	}
@@ -29,8 +29,8 @@ func group(name string) (*cgroup.Group, error) {
 }
 
 // killGroup kills what is in the cgroup, and waits until nothing is.
-func killGroup(ctx context.Context, name string) error {
-	g, err := group(name)
+func (l *Launcher) killGroup(ctx context.Context, name string) error {
+	g, err := l.group(name)
 	if errors.Is(err, cgroup.ErrNone) {
 		return nil
 	}
@@ -40,8 +40,8 @@ func killGroup(ctx context.Context, name string) error {
 	return g.Kill(ctx)
 }
 
-func removeGroup(ctx context.Context, name string) error {
-	g, err := group(name)
+func (l *Launcher) removeGroup(ctx context.Context, name string) error {
+	g, err := l.group(name)
 	if errors.Is(err, cgroup.ErrNone) {
 		return nil
 	}
@@ -76,7 +76,7 @@ func (s *Shim) Stats() (stats cgroup.Stats, err error) {
 }
 
 func (s *Shim) withGroup(do func(*cgroup.Group) error) error {
-	g, err := group(s.cgroup)
+	g, err := s.launcher.group(s.cgroup)
 	if err == nil {
 		err = do(g)
 	}

@@ -9,10 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/berth-engine/berth/internal/cleanup"
+	"github.com/berth-engine/berth/runtime/cgroup"
 	"github.com/berth-engine/berth/runtime/protocol"
 	"github.com/berth-engine/berth/runtime/seccomp"
 )
@@ -23,6 +25,8 @@ type Launcher struct {
 	ctx   context.Context // for what is done in the background; it never ends
 	nest  *nest           // nil: shims need none
 	slots slots
+
+	cgroups func() (*cgroup.System, error) // looked for once: the machine's hierarchies stay where they are
 }
 
 // New returns a Launcher. It keeps warm slots in the background, with the values of ctx but not its end: Close ends them.
@@ -33,7 +37,7 @@ func New(ctx context.Context, opts Options) (*Launcher, error) {
 	if _, err := os.Stat(opts.Program); err != nil {
 		return nil, fmt.Errorf("the program that keeps containers: %w", err)
 	}
-	l := &Launcher{opts: opts, ctx: context.WithoutCancel(ctx)}
+	l := &Launcher{opts: opts, ctx: context.WithoutCancel(ctx), cgroups: sync.OnceValues(cgroup.Find)}
 	var err error
 	if l.nest, err = newNest(opts.CgroupParent); err != nil {
 		return nil, fmt.Errorf("cgroup of the shims: %w", err)

@@ -73,7 +73,7 @@ func (l *Launcher) lost(ctx context.Context, id, dir string) (Exit, error) {
 	if err != nil { // a record that is not there or damaged names no cgroup
 		r = protocol.Record{ID: id, Cgroup: l.cgroupOf(nil, id)}
 	}
-	if err := killGroup(ctx, r.Cgroup); err != nil {
+	if err := l.killGroup(ctx, r.Cgroup); err != nil {
 		return Exit{}, fmt.Errorf("container %s lost its shim and cannot be killed: %w", id, err)
 	}
 	r.Exit = &protocol.ExitReport{Status: 137, At: time.Now(), Lost: true}
@@ -110,7 +110,7 @@ func (l *Launcher) Destroy(ctx context.Context, id, dir string) error {
 }
 
 func (l *Launcher) destroy(ctx context.Context, id, dir string, r protocol.Record) error {
-	if err := killGroup(ctx, r.Cgroup); err != nil {
+	if err := l.killGroup(ctx, r.Cgroup); err != nil {
 		return fmt.Errorf("kill container %s: %w", id, err)
 	}
 	if r.Exit == nil {
@@ -118,7 +118,7 @@ func (l *Launcher) destroy(ctx context.Context, id, dir string, r protocol.Recor
 			return err
 		}
 	}
-	err := removeGroup(ctx, r.Cgroup)
+	err := l.removeGroup(ctx, r.Cgroup)
 	for _, name := range []string{protocol.SocketName, protocol.RecordName} {
 		if e := os.Remove(filepath.Join(dir, name)); e != nil && !errors.Is(e, fs.ErrNotExist) {
 			err = errors.Join(err, e)

@@ -216,7 +216,7 @@ func (l *Launcher) giveUp(gone []*slot) {
 	for _, w := range gone {
 		<-w.process.gone
 		_ = os.Remove(l.slotLog(w.id))
-		_ = removeGroup(l.ctx, w.cgroup()) // of a shim that was killed
+		_ = l.removeGroup(l.ctx, w.cgroup()) // of a shim that was killed
 		close(w.left)
 	}
 	l.slots.mu.Lock()

@@ -176,6 +176,7 @@ func (l *Launcher) startOn(ctx context.Context, p *shimProcess, cfg *Config, r p
 	}
 	undo.Cancel()
 	s := newShim(ctx, l, cfg.ID, cfg.Dir, p.conn)
+	s.process = p
 	s.pid, s.started, s.cgroup = started.Pid, started.At, l.cgroupOf(cfg.Spec, cfg.ID)
 	return s, nil
 }

@@ -19,6 +19,7 @@ type shimProcess struct {
 	conn  *protocol.Conn
 	pidfd *os.File
 	gone  chan struct{} // closed when it was reaped
+	kept  int           // containers so far
 }
 
 // crashLog is where a shim's last words go, in the container's run-time directory.

@@ -28,6 +28,7 @@ type Shim struct {
 	attached *Stream
 
 	conn    *protocol.Conn  // in phase Running
+	process *shimProcess    // that conn is the launch connection of; nil: an earlier engine's
 	ctx     context.Context // ends with Close; for what watch does when the shim is lost
 	cancel  context.CancelFunc
 	closing sync.Once
@@ -46,9 +47,9 @@ func newShim(ctx context.Context, l *Launcher, id, dir string, conn *protocol.Co
 // watch waits for the exit. A shim that is lost has its container killed.
 func (s *Shim) watch() {
 	go func() {
-		defer s.conn.Close()
 		m, err := s.conn.Recv()
 		if s.ctx.Err() != nil {
+			_ = s.conn.Close()
 			return // done is never closed: nobody asks any more
 		}
 		if err == nil {
@@ -59,6 +60,7 @@ func (s *Shim) watch() {
 		} else {
 			s.exit, s.err = s.launcher.lost(s.ctx, s.id, s.dir)
 		}
+		s.dismiss(err == nil)
 		close(s.done)
 	}()
 }
@@ -166,6 +168,15 @@ func (s *Shim) Close() error {
 		}
 	})
 	return err
+}
+
+// dismiss ends the conversation with a shim whose container has ended, unless it is of use for another one.
+func (s *Shim) dismiss(ended bool) {
+	s.closing.Do(func() {
+		if !ended || s.process == nil || !s.launcher.reuse(s.process) {
+			_ = s.conn.Close()
+		}
+	})
 }
 
 // call asks for something that is answered by done or failed.

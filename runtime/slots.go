@@ -42,10 +42,12 @@ type slots struct {
 	done   chan struct{}
 
 	mu      sync.Mutex
-	waiting []*slot    // guarded by mu
-	leaving []*slot    // that end just now, and still have their cgroups; guarded by mu
-	model   *slotModel // what new ones look like, nil: nobody knows yet; guarded by mu
-	started time.Time  // when a container was started last; guarded by mu
+	waiting []*slot        // guarded by mu
+	leaving []*slot        // that end just now, and still have their cgroups; guarded by mu
+	idle    []*shimProcess // that have kept a container, and can keep another one; guarded by mu
+	closed  bool           // none is wanted any more; guarded by mu
+	model   *slotModel     // what new ones look like, nil: nobody knows yet; guarded by mu
+	started time.Time      // when a container was started last; guarded by mu
 }
 
 // slotModel is what a slot is made for.
@@ -91,10 +93,14 @@ func (l *Launcher) closeSlots() {
 	s.cancel()
 	<-s.done
 	s.mu.Lock()
-	waiting := s.waiting
-	s.waiting, s.leaving = nil, append(s.leaving, waiting...)
+	waiting, idle := s.waiting, s.idle
+	s.waiting, s.leaving, s.idle, s.closed = nil, append(s.leaving, waiting...), nil, true
 	s.mu.Unlock()
 	l.giveUp(waiting)
+	for _, p := range idle {
+		_ = p.conn.Close() // it ends by itself
+		<-p.gone
+	}
 	_ = os.RemoveAll(s.dir) // empty but for last words
 }
 
@@ -178,12 +184,16 @@ func (l *Launcher) fill(ctx context.Context) {
 // newSlot makes a slot and waits until it waits.
 func (l *Launcher) newSlot(ctx context.Context, model *slotModel) (_ *slot, err error) {
 	w := &slot{id: newID(), model: model, left: make(chan struct{})}
-	if w.process, err = l.launch(w.id, l.slotLog(w.id)); err != nil {
-		return nil, err
+	log := l.slotLog(w.id)
+	if w.process = l.slots.takeIdle(); w.process == nil {
+		if w.process, err = l.launch(w.id, log); err != nil {
+			return nil, err
+		}
+		log = "" // it has it
 	}
 	stop := w.process.interrupt(ctx)
 	defer stop()
-	err = w.process.conn.Send(protocol.Prepare, protocol.PrepareRequest{ID: w.id, Spec: model.spec, Cgroup: w.cgroup(), LateNetwork: model.late})
+	err = w.process.conn.Send(protocol.Prepare, protocol.PrepareRequest{ID: w.id, Log: log, Spec: model.spec, Cgroup: w.cgroup(), LateNetwork: model.late})
 	var m protocol.Message
 	if err == nil {
 		m, err = w.process.conn.Recv()
@@ -202,6 +212,60 @@ func (l *Launcher) newSlot(ctx context.Context, model *slotModel) (_ *slot, err 
 		return nil, err
 	}
 	return w, nil
+}
+
+// reuses is how many containers one shim keeps at most, one after the other.
+const reuses = 64
+
+// reuse takes over a shim whose container has ended, where a slot is going to be missing: that saves the start of a
+// process. It is ready for another container when it says so.
+func (l *Launcher) reuse(p *shimProcess) bool {
+	p.kept++
+	if p.kept >= reuses || !l.slots.wants() {
+		return false
+	}
+	go func() {
+		if m, err := p.conn.Recv(); err != nil || m.Kind != protocol.Idle || !l.slots.offer(p) {
+			_ = p.conn.Close()
+		}
+	}()
+	return true
+}
+
+// wants tells whether a shim is of use that can keep another container.
+func (s *slots) wants() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wake != nil && !s.closed && s.model != nil && !s.model.bad && len(s.idle) < spare
+}
+
+// spare is how many shims without a container are held until slots are made of them.
+const spare = 2
+
+// offer takes a shim that can keep another container; false: there is no use for it.
+func (s *slots) offer(p *shimProcess) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.idle) >= spare {
+		return false
+	}
+	s.idle = append(s.idle, p)
+	return true
+}
+
+// takeIdle returns one, nil if there is none.
+func (s *slots) takeIdle() *shimProcess {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.idle) > 0 {
+		p := s.idle[0]
+		s.idle = s.idle[1:]
+		if !p.isGone() {
+			return p
+		}
+		_ = p.conn.Close()
+	}
+	return nil
 }
 
 func (w *slot) cgroup() string { return path.Join(w.model.parent, w.id) }

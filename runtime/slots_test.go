@@ -2,9 +2,11 @@ package runtime_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -136,4 +138,55 @@ func TestClose(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestReuse: a shim keeps one container after the other, and nothing of the one before is left with it.
+func TestReuse(t *testing.T) {
+	t.Run("warm/reuse", func(t *testing.T) {
+		b := newBench(t)
+		kept := map[string]int{} // containers by shim
+		const enough = 8
+		first := map[string][]string{} // the descriptors of a shim that has kept one
+		b.until("a shim has kept many containers", func() bool {
+			cfg := b.config(sh("ls /proc/self/fd | wc -l")...)
+			shims := shimsOf(cfg.ID)
+			got, exit := b.run(cfg)
+			if exit.Status != 0 || got.out != "4\n" {
+				t.Fatalf("%+v, %+v", got, exit)
+			}
+			if logged := b.logged(cfg); logged != got {
+				t.Fatalf("the log has %+v, not %+v", logged, got)
+			}
+			b.until("both slots wait again", func() bool { return b.launcher.Waiting() == 2 })
+			shim := shims[slices.IndexFunc(shims, childOfOurs)] // the child that waits in it has the same name
+			kept[shim]++
+			switch now := descriptors(shim); kept[shim] {
+			case 1:
+				first[shim] = now
+			case enough: // whether it is a slot just now makes a difference of a few
+				if len(now) > len(first[shim])+enough/2 {
+					t.Fatalf("it holds %v, it held %v", now, first[shim])
+				}
+				return true
+			}
+			return false
+		})
+	})
+}
+
+// childOfOurs tells whether the process of that /proc/PID/cmdline is our own child.
+func childOfOurs(cmdline string) bool {
+	status, _ := os.ReadFile(filepath.Join(filepath.Dir(cmdline), "status"))
+	return strings.Contains(string(status), fmt.Sprintf("\nPPid:\t%d\n", os.Getpid()))
+}
+
+// descriptors lists what the process of that /proc/PID/cmdline has open.
+func descriptors(cmdline string) (l []string) {
+	dir := filepath.Join(filepath.Dir(cmdline), "fd")
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		to, _ := os.Readlink(filepath.Join(dir, e.Name()))
+		l = append(l, to)
+	}
+	return l
 }

@@ -29,7 +29,7 @@ func TestDecode(t *testing.T) {
 	spec := &specs.Spec{Version: "1", Process: &specs.Process{Args: []string{"a"}}, Linux: &specs.Linux{CgroupsPath: "/x"}}
 	attach := AttachRequest{Stdin: true, Stdout: true, Stderr: true, DropWhenSlow: true}
 	for _, v := range []any{
-		PrepareRequest{ID: "i", Spec: spec, Cgroup: "/c", LateNetwork: true},
+		PrepareRequest{ID: "i", Log: "/l", Spec: spec, Cgroup: "/c", LateNetwork: true},
 		StartRequest{ID: "i", Dir: "/d", Spec: spec, Filter: []byte{1, 2}, FilterBits: 4, Init: true, Stdin: StdinOpen, Attach: &attach,
 			Log:   Log{Path: "/l", MaxSize: -1, MaxFiles: 2},
 			Files: Files{Root: true, Mounts: []string{"/m"}, NetNS: true, Stream: true, Listeners: []Listener{{"tcp", netip.MustParseAddrPort("10.1.2.3:80")}, {"udp", netip.MustParseAddrPort("[fd00::1]:53")}}}},

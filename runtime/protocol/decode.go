@@ -32,6 +32,8 @@ func (r *PrepareRequest) decode(d *specjson.Decoder) {
 		switch d.Key() {
 		case "ID":
 			r.ID = d.String()
+		case "Log":
+			r.Log = d.String()
 		case "Spec":
 			r.Spec = d.Spec()
 		case "Cgroup":

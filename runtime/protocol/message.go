@@ -10,6 +10,7 @@ import (
 
 // PrepareRequest asks for a slot: a child that has played the first half of a start for a container that looks like Spec.
 type PrepareRequest struct {
+	Log    string // where last words go; "": where they went
 	ID     string
 	Spec   *specs.Spec
 	Cgroup string // of the container, as runtime/cgroup names it

@@ -56,17 +56,18 @@ func TestConversations(t *testing.T) {
 		begin, end Phase
 		said       string // lower case letters are the engine's, upper case ones the shim's
 	}{
-		"cold start":       {Launched, Over, "sPX"},
-		"warm start":       {Launched, Over, "pRddsPX"},
-		"failed start":     {Launched, Over, "dsF"},
-		"failed slot":      {Launched, Over, "pF"},
-		"watch":            {Open, Over, "wQX"},
-		"calls":            {Open, Open, "kDzFqQrD"},
-		"attach":           {Open, Over, "aDOiEcizOX"},
-		"slow attach":      {Open, Over, "aDOLi"},
-		"attach to nobody": {Open, Over, "aF"},
-		"exec":             {Open, Over, "xPiOEkzcX"},
-		"failed exec":      {Open, Over, "xF"},
+		"cold start":        {Launched, Over, "sPX"},
+		"warm start":        {Launched, Over, "pRddsPX"},
+		"one after another": {Launched, Over, "pRsPXIpRsPX"},
+		"failed start":      {Launched, Over, "dsF"},
+		"failed slot":       {Launched, Over, "pF"},
+		"watch":             {Open, Over, "wQX"},
+		"calls":             {Open, Open, "kDzFqQrD"},
+		"attach":            {Open, Over, "aDOiEcizOX"},
+		"slow attach":       {Open, Over, "aDOLi"},
+		"attach to nobody":  {Open, Over, "aF"},
+		"exec":              {Open, Over, "xPiOEkzcX"},
+		"failed exec":       {Open, Over, "xF"},
 	} {
 		engine, shim := pair(t, c.begin)
 		for _, k := range c.said {

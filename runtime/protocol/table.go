@@ -46,6 +46,7 @@ const (
 	Stderr  Kind = 'E' // bytes
 	Slow    Kind = 'L' // this stream's reader was too slow, it is detached
 	Exit    Kind = 'X' // ExitReport; on a stream: after the last byte
+	Idle    Kind = 'I' // nothing is left of the container: the shim can keep another one
 )
 
 // Phase is how far a conversation is.
@@ -96,6 +97,8 @@ func follow(p Phase, side Side, kind Kind) (Phase, bool) {
 		return Starting, true
 	case said{Starting, Shim, Started}:
 		return Running, true
+	case said{Over, Shim, Idle}:
+		return Launched, true
 	case said{Preparing, Shim, Failed}, said{Starting, Shim, Failed}, said{Running, Shim, Exit}:
 		return Over, true
 

@@ -41,6 +41,16 @@ func (c *container) end() {
 	_ = c.socket.Close()
 }
 
+// close gives back what is held until all was said.
+func (c *container) close() error {
+	for _, f := range append(c.held, c.root, c.pidfd) {
+		if f != nil {
+			_ = f.Close() // opened to be held
+		}
+	}
+	return c.file.Close()
+}
+
 // waitStatus waits for the process behind pidfd and reaps it. No thread waits: the descriptor is polled.
 func waitStatus(pid int, pidfd *os.File) int {
 	var status unix.WaitStatus

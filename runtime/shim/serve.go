@@ -21,7 +21,6 @@ func (c *container) serve(launch *protocol.Conn) {
 
 // watchLaunch says on the launch connection what it waits for.
 func (c *container) watchLaunch(conn *protocol.Conn) {
-	defer conn.Close()
 	if err := conn.Send(protocol.Started, protocol.StartedReply{Pid: c.pid, At: c.record.Started}); err != nil {
 		return
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/berth-engine/berth/runtime/protocol"
 )
 
-// Run is the shim. launch is its end of the launch connection. It returns when the container has ended and all that
-// is to be said of it was said, or when the engine gave up before there was a container.
+// Run is the shim. launch is its end of the launch connection. When its container has ended and all that is to be said
+// of it was said, it offers to keep another one; it returns when the engine has no use for it.
 //
 // It must be called from the main goroutine: the container's parent is its thread, which lives as long as the process.
 func Run(ctx context.Context, launch *os.File) error {
@@ -27,32 +27,43 @@ func Run(ctx context.Context, launch *os.File) error {
 	if err != nil {
 		return err
 	}
+	defer conn.Close()
+	for {
+		again, err := keep(ctx, conn)
+		if err != nil || !again || conn.Send(protocol.Idle, nil) != nil {
+			return err
+		}
+	}
+}
+
+// keep keeps one container, from the request to its end. It says whether the process is as it was before.
+func keep(ctx context.Context, conn *protocol.Conn) (again bool, err error) {
 	m, err := conn.Recv()
 	if errors.Is(err, io.EOF) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("the engine's request: %w", err)
+		return false, fmt.Errorf("the engine's request: %w", err)
 	}
 	var s *slot
 	if m.Kind == protocol.Prepare {
 		if s, err = prepare(ctx, m); err != nil {
-			return errors.Join(err, conn.Send(protocol.Failed, failure(err)))
+			return false, errors.Join(err, conn.Send(protocol.Failed, failure(err)))
 		}
 		defer s.close()
 		if err := conn.Send(protocol.Ready, nil); err != nil {
-			return nil // given up meanwhile
+			return false, nil // given up meanwhile
 		}
 		if m, err = conn.Recv(); err != nil {
-			return nil
+			return false, nil
 		}
 	}
 	c, err := launchContainer(ctx, m, s)
 	if err != nil {
-		return conn.Send(protocol.Failed, failure(err))
+		return false, conn.Send(protocol.Failed, failure(err))
 	}
 	c.serve(conn)
-	return nil
+	return !sharesPids(c.spec), c.close() // of a shared pid namespace orphans may still come
 }
 
 // detach makes the process its own: a session of its own, no signals that were meant for the engine, parent of what

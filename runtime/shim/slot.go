@@ -29,6 +29,9 @@ func prepare(ctx context.Context, m protocol.Message) (_ *slot, err error) {
 		return nil, err
 	}
 	defer m.Close()
+	if err := become(req.ID, req.Log); err != nil {
+		return nil, err
+	}
 	s := &slot{ctx: ctx}
 	defer func() {
 		if err != nil {

@@ -25,7 +25,7 @@ import (
 // any container that looks like the one that it was modelled on: the one that was started last.
 const (
 	// quiet is how long no container must have been started before slots are made: not beside a burst of starts.
-	quiet = 30 * time.Millisecond
+	quiet = 2 * time.Millisecond
 	// promised is how long a slot waits for the container that took its id.
 	promised = 10 * time.Second
 	// look is how often the machine's memory is looked at while slots wait.

@@ -12,7 +12,10 @@ import (
 
 // command is one that is timed: a line that hyperfine splits into words (no shell), and one that runs
 // before each of its runs, untimed.
-type command struct{ name, line, prepare string }
+type command struct {
+	name, line, prepare string
+	slow                bool // a few runs are enough
+}
 
 // hyperfine runs a command so many times, after so many runs that do not count, and returns the times in
 // seconds.

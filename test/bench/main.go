@@ -50,12 +50,16 @@ func bench(ctx context.Context, bin string, rounds, runs int) (missed int, err e
 		return 0, err
 	}
 	t := &table{medians: map[string]time.Duration{}}
-	for _, part := range []func(context.Context, *world, *table) error{
-		func(ctx context.Context, w *world, t *table) error { return containers(ctx, w, t, rounds, runs) },
+	peers := w.peers(ctx, w.path("base.tar"))
+	defer w.clear(ctx, peers)
+	for _, part := range []func(context.Context, *world, *table, []peer) error{
+		func(ctx context.Context, w *world, t *table, peers []peer) error {
+			return containers(ctx, w, t, peers, rounds, runs)
+		},
 		builds,
 		images,
 	} {
-		if err := part(ctx, w, t); err != nil {
+		if err := part(ctx, w, t, peers); err != nil {
 			return 0, err
 		}
 	}
@@ -65,7 +69,7 @@ func bench(ctx context.Context, bin string, rounds, runs int) (missed int, err e
 }
 
 // containers measures starting and entering containers, by the runtime alone and through the engine.
-func containers(ctx context.Context, w *world, t *table, rounds, runs int) error {
+func containers(ctx context.Context, w *world, t *table, peers []peer, rounds, runs int) error {
 	const (
 		crun, runc, own     = "crun run", "runc run", "berth-runtime run"
 		none, bridge        = "berth run --rm --network none", "berth run --rm (bridge)"
@@ -96,32 +100,48 @@ func containers(ctx context.Context, w *world, t *table, rounds, runs int) error
 		{name: ownExec, line: ownCommand + " exec " + entered + " true"},
 		{name: exec, line: w.berth("exec " + entered + " true")},
 	}
-	times := map[string][]float64{}
-	enough := time.Now().Add(budget)
-	for round := range rounds {
-		if round > 0 && time.Now().After(enough) {
-			break
+	starts, enters := []string{crun, runc, own, none, bridge}, []string{crunExec, runcExec, ownExec, exec}
+	for _, p := range peers {
+		if p.build != "" && !p.bridge {
+			continue // it only builds
 		}
-		for i := range commands {
-			found, err := w.hyperfine(ctx, runs, 2, commands[i])
-			if err != nil {
-				return err
-			}
-			times[commands[i].name] = append(times[commands[i].name], found...)
+		if err := w.run(ctx, p.command+" run -d --name bench-"+entered+" --network none "+theImage+" sleep 1000000"); err != nil {
+			return err
+		}
+		defer func() { _ = w.run(context.WithoutCancel(ctx), p.command+" rm -f bench-"+entered) }()
+		line := func(rest string) string { return p.command + " " + rest }
+		run, enter := p.name+" run --rm --network none", p.name+" exec"
+		commands = append(commands, command{name: run, line: line("run --rm --network none" + baseImage), slow: true},
+			command{name: enter, line: line("exec bench-" + entered + " true"), slow: true})
+		starts, enters = append(starts, run), append(enters, enter)
+		if p.bridge {
+			commands = append(commands, command{name: p.name + " run --rm (bridge)", line: line("run --rm" + baseImage), slow: true})
+			starts = append(starts, p.name+" run --rm (bridge)")
 		}
 	}
+	const apart = ", 50 ms apart"
+	var spaced []command
 	for _, c := range commands {
-		t.medians[c.name] = median(times[c.name])
+		if c.name == crun || c.name == own || c.name == bridge {
+			c.name, c.prepare = c.name+apart, "sleep 0.05"
+			spaced = append(spaced, c)
+		}
 	}
-	t.section("Run `true` in a container of the same root file system", crun, crun, runc, own, none, bridge)
-	t.section("Run `true` in a container that is there", crunExec, crunExec, runcExec, ownExec, exec)
+	if err := t.rounds(ctx, w, append(commands, spaced...), rounds, runs); err != nil {
+		return err
+	}
+	t.section("Run `true` in a container of the same root file system, one run after the other", crun, starts...)
+	t.section("The same with a pause between the runs, as people and scripts make them", crun+apart, crun+apart, own+apart, bridge+apart)
+	t.section("Run `true` in a container that is there", crunExec, enters...)
 	t.ratio("berth run --rm with bridge / crun run without network", bridge, crun, 1.5)
+	t.ratio("the same, 50 ms apart", bridge+apart, crun+apart, 1.5)
 	t.ratio("berth-runtime run / crun run", own, crun, 0.7)
+	t.ratio("the same, 50 ms apart", own+apart, crun+apart, 0.7)
 	return w.run(ctx, w.berth("rm -f "+entered))
 }
 
 // builds measures a Dockerfile of twenty steps: nothing in the cache, everything, and one file changed.
-func builds(ctx context.Context, w *world, t *table) error {
+func builds(ctx context.Context, w *world, t *table, peers []peer) error {
 	const cold, cached, changed = "build, 20 steps, cold", "build, 20 steps, cached", "build, one file changed (10 steps again)"
 	dir := w.path("context")
 	if err := writeContext(dir); err != nil {
@@ -167,14 +187,45 @@ func builds(ctx context.Context, w *world, t *table) error {
 		return err
 	}
 	t.section("Build", cold, cold, changed, cached)
+	if err := peerBuilds(ctx, w, t, peers, dir, change); err != nil {
+		return err
+	}
 	t.limit("20-step build, everything cached", cached, 60*time.Millisecond)
 	t.same("the image ID of a cached build is the same", id, again)
 	t.limit("20-step build, cold", cold, time.Second)
 	return w.run(ctx, w.berth("rmi -f steps:bench"))
 }
 
+// peerBuilds measures the same build by others.
+func peerBuilds(ctx context.Context, w *world, t *table, peers []peer, dir, change string) error {
+	for _, p := range peers {
+		if p.build == "" {
+			continue
+		}
+		line := p.build + " -q -t steps:bench " + dir
+		forget := p.command + " rmi -f steps:bench"
+		if p.name == "docker" {
+			forget = "docker builder prune -af"
+		}
+		if err := w.run(ctx, line); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: without builds of", p.name+":", err)
+			continue
+		}
+		var names []string
+		for _, state := range []command{{name: ", cached", prepare: "true"}, {name: ", one file changed", prepare: change}, {name: ", cold", prepare: forget}} {
+			state.name, state.line = p.name+state.name, line
+			names = append([]string{state.name}, names...)
+			if err := t.measure(ctx, w, 3, state); err != nil {
+				return err
+			}
+		}
+		t.section("Build, by "+p.name, names[0], names...)
+	}
+	return nil
+}
+
 // images measures pulling a large image until it can be run, and removing it, beside skopeo and umoci.
-func images(ctx context.Context, w *world, t *table) error {
+func images(ctx context.Context, w *world, t *table, peers []peer) error {
 	const pull, remove = "berth pull", "berth rmi"
 	const peerPull, peerRemove = "skopeo copy + umoci unpack", "rm -rf of both"
 	name := w.registry + "/large:bench"
@@ -203,8 +254,24 @@ func images(ctx context.Context, w *world, t *table) error {
 	if err := t.measure(ctx, w, 1, command{name: peerRemove, line: clear}); err != nil {
 		return err
 	}
-	t.section("Pull a 500 MB image until it can be run", peerPull, peerPull, pull)
-	t.section("Remove it", peerRemove, peerRemove, remove)
+	pulls, removals := []string{peerPull, pull}, []string{peerRemove, remove}
+	for _, p := range peers {
+		if !p.local {
+			continue // its engine is in another network
+		}
+		get, drop := p.command+" pull -q --tls-verify=false "+name, p.command+" rmi -f "+name
+		if err := w.run(ctx, get); err != nil {
+			return err
+		}
+		for _, c := range []command{{name: p.name + " pull", line: get, prepare: drop}, {name: p.name + " rmi", line: drop, prepare: get}} {
+			if err := t.measure(ctx, w, 1, c); err != nil {
+				return err
+			}
+		}
+		pulls, removals = append(pulls, p.name+" pull"), append(removals, p.name+" rmi")
+	}
+	t.section("Pull a 500 MB image until it can be run", peerPull, pulls...)
+	t.section("Remove it", peerRemove, removals...)
 	t.limit("removing the 500 MB image", remove, 60*time.Millisecond)
 	return nil
 }

@@ -51,6 +51,12 @@ func open(ctx context.Context, bin string) (*world, error) {
 		return w, err
 	}
 	w.env = append(os.Environ(), "BERTH_HOST="+w.host(), "DOCKER_CONFIG="+w.path("config"))
+	if err := os.Mkdir(w.path("config"), 0o700); err != nil {
+		return w, err
+	}
+	if err := os.WriteFile(w.path("config/config.json"), []byte("{}\n"), 0o600); err != nil {
+		return w, err
+	}
 	base := w.path("base.tar")
 	if err := w.run(ctx, "test/images/busybox.sh "+base); err != nil {
 		return w, err

@@ -74,35 +74,38 @@ func (g *Group) make(d dir) error {
 	return nil
 }
 
-// delegate switches the controllers on in the group's ancestors (cgroup-v2.rst, "Enabling and Disabling").
+// delegate switches the controllers on in each of the group's ancestors (cgroup-v2.rst, "Enabling and Disabling").
 func (g *Group) delegate() error {
 	at := g.system.root
-	for part := range strings.SplitSeq(strings.Trim(filepath.Dir(g.name), "/"), "/") {
-		available, err := os.ReadFile(filepath.Join(at, "cgroup.controllers"))
-		if err != nil {
+	for part := range strings.SplitSeq(strings.TrimPrefix(filepath.Clean(g.name), "/"), "/") {
+		if err := delegateIn(at); err != nil {
 			return err
-		}
-		on, err := os.ReadFile(filepath.Join(at, "cgroup.subtree_control"))
-		if err != nil {
-			return err
-		}
-		var missing []string
-		for _, c := range []string{"cpu", "cpuset", "io", "memory", "pids"} {
-			if slices.Contains(strings.Fields(string(available)), c) && !slices.Contains(strings.Fields(string(on)), c) {
-				missing = append(missing, "+"+c)
-			}
-		}
-		if len(missing) > 0 {
-			if err := write(at, "cgroup.subtree_control", strings.Join(missing, " ")); err != nil {
-				return err
-			}
-		}
-		if part == "" {
-			break
 		}
 		at = filepath.Join(at, part)
 	}
 	return nil
+}
+
+// delegateIn switches on what the group at a directory has for the groups below it.
+func delegateIn(at string) error {
+	available, err := os.ReadFile(filepath.Join(at, "cgroup.controllers"))
+	if err != nil {
+		return err
+	}
+	on, err := os.ReadFile(filepath.Join(at, "cgroup.subtree_control"))
+	if err != nil {
+		return err
+	}
+	var missing []string
+	for _, c := range []string{"cpu", "cpuset", "io", "memory", "pids"} {
+		if slices.Contains(strings.Fields(string(available)), c) && !slices.Contains(strings.Fields(string(on)), c) {
+			missing = append(missing, "+"+c)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return write(at, "cgroup.subtree_control", strings.Join(missing, " "))
 }
 
 // inheritCpuset gives each group on the way its parent's processors and memory nodes: without any, nothing

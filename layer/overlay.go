@@ -126,7 +126,8 @@ func (m overlayMount) create(via string) (*os.File, error) {
 	defer unix.Close(fd)
 	for i, lower := range m.lowers {
 		if err := setDir(fd, via, "lowerdir+", lower); err != nil {
-			if i == 0 && (err == unix.EINVAL || err == unix.EBADF || err == unix.ENOSYS) {
+			// EOPNOTSUPP: Linux 6.1 passes overlayfs strings only
+			if i == 0 && (err == unix.EINVAL || err == unix.EBADF || err == unix.ENOSYS || err == unix.EOPNOTSUPP) {
 				return nil, fmt.Errorf("%w: lowerdir+: %w", errOtherWay, err)
 			}
 			return nil, contextError(fd, fmt.Sprintf("lower layer %s", lower.Name()), err)

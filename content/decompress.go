@@ -46,13 +46,13 @@ func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 		if err != nil {
 			return nil, "", damaged{err}
 		}
-		return &decompressed{z, z.Close}, Gzip, nil
+		return &decompressed{z, func() { _ = z.Close() }}, Gzip, nil // it says again what Read has said
 	case bytes.HasPrefix(head, zstdMagic):
 		z, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(zstdMemory))
 		if err != nil {
 			return nil, "", damaged{err}
 		}
-		return &decompressed{z, func() error { z.Close(); return nil }}, Zstd, nil
+		return &decompressed{z, z.Close}, Zstd, nil
 	}
 	return io.NopCloser(in), None, nil
 }
@@ -68,7 +68,7 @@ func (d damaged) Is(target error) bool { return target == errdefs.ErrDataLoss }
 
 type decompressed struct {
 	r     io.Reader
-	close func() error
+	close func()
 }
 
 func (d *decompressed) Read(p []byte) (int, error) {
@@ -79,4 +79,7 @@ func (d *decompressed) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (d *decompressed) Close() error { return d.close() }
+func (d *decompressed) Close() error {
+	d.close()
+	return nil
+}

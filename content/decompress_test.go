@@ -47,7 +47,9 @@ func TestDecompress(t *testing.T) {
 		r, _, err = Decompress(bytes.NewReader(in[:len(in)/2]))
 		if err == nil {
 			_, err = io.ReadAll(r)
-			r.Close()
+			if again := r.Close(); again != nil {
+				t.Errorf("%s, cut in half: what Read has said, Close says again: %v", want, again)
+			}
 		}
 		if !errdefs.IsDataLoss(err) {
 			t.Errorf("%s, cut in half: %v", want, err)

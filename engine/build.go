@@ -27,7 +27,7 @@ import (
 )
 
 // Build builds an image and gives it its names.
-func (e *Engine) Build(ctx context.Context, req build.Request, tags []string) (digest.Digest, build.Result, error) {
+func (e *Engine) Build(ctx context.Context, req build.Request, tags []string) (_ digest.Digest, _ build.Result, err error) {
 	var refs []reference.Named
 	for _, t := range tags {
 		ref, err := image.ParseName(t)
@@ -37,7 +37,7 @@ func (e *Engine) Build(ctx context.Context, req build.Request, tags []string) (d
 		refs = append(refs, ref)
 	}
 	l := e.leases.lease()
-	defer l.end()
+	defer e.letGo(ctx, l, &err)
 	req.Hold = func(layers []digest.Digest) { l.hold(layers...) }
 	made, err := e.builder.Build(ctx, req)
 	if err != nil {
@@ -134,7 +134,7 @@ func (e *Engine) knownAs(ref reference.Named, img image.Image) bool {
 func (b *buildImages) Ensure(ctx context.Context, ref reference.Canonical, o solver.ImageOptions) ([]digest.Digest, error) {
 	e := (*Engine)(b)
 	l := e.leases.lease()
-	context.AfterFunc(ctx, l.end)
+	context.AfterFunc(ctx, func() { l.end() })
 	id, err := e.images.Lookup(ref)
 	if errdefs.IsNotFound(err) {
 		if img, err := e.images.Get(ref.Digest()); err == nil {
@@ -142,6 +142,9 @@ func (b *buildImages) Ensure(ctx context.Context, ref reference.Canonical, o sol
 			return img.DiffIDs, nil
 		}
 		p, err := e.pull(ctx, l, ref, PullOptions{Platform: &o.Platform, Credentials: credentials(o.Credentials), Progress: sum(o.Progress)})
+		if err != nil {
+			e.letGo(ctx, l, &err)
+		}
 		return p.Image.DiffIDs, err
 	}
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/berth-engine/berth/image"
 	"github.com/containerd/errdefs"
@@ -58,6 +59,19 @@ func belongings(img image.Image) []digest.Digest {
 		all = append(all, l.Digest)
 	}
 	return all
+}
+
+// letGo ends the lease of something that is done. Where it failed, what it brought goes again, unless
+// something else names it.
+func (e *Engine) letGo(ctx context.Context, l *lease, failed *error) {
+	held := l.end()
+	if *failed == nil {
+		return
+	}
+	slices.Sort(held)
+	if _, err := e.collect(context.WithoutCancel(ctx), slices.Compact(held)); err != nil {
+		*failed = errors.Join(*failed, fmt.Errorf("what was brought until then stays on the disk: %w", err))
+	}
 }
 
 // collect deletes those of the candidates that nothing names any more, and returns which.

@@ -327,7 +327,7 @@ func (e *Engine) Import(ctx context.Context, r io.Reader, name string, changes [
 		}
 	}
 	l := e.leases.lease()
-	defer l.end()
+	defer e.letGo(ctx, l, &err)
 	made, err := e.importLayer(ctx, l, r)
 	if err != nil {
 		return "", err

@@ -35,8 +35,8 @@ func (l *lease) hold(digests ...digest.Digest) {
 	}
 }
 
-// end lets go of everything. Ending twice does nothing.
-func (l *lease) end() {
+// end lets go of everything and returns what that was. Ending twice does nothing.
+func (l *lease) end() (held []digest.Digest) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
 	for _, d := range l.held {
@@ -44,5 +44,6 @@ func (l *lease) end() {
 			delete(l.of.counts, d)
 		}
 	}
-	l.held = nil
+	held, l.held = l.held, nil
+	return held
 }

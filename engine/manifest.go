@@ -19,12 +19,12 @@ import (
 
 // manifestOf returns the manifest that an image came with or was given before; one that was built or
 // committed here gets it now, with its layers compressed.
-func (e *Engine) manifestOf(ctx context.Context, img image.Image) (ocispec.Descriptor, error) {
+func (e *Engine) manifestOf(ctx context.Context, img image.Image) (_ ocispec.Descriptor, err error) {
 	if img.Manifest != nil {
 		return *img.Manifest, nil
 	}
 	l := e.leases.lease()
-	defer l.end()
+	defer e.letGo(ctx, l, &err)
 	l.hold(belongings(img)...)
 	cfg, err := e.content.Info(img.ID)
 	if err != nil {

@@ -36,9 +36,9 @@ type Pulled struct {
 }
 
 // Pull fetches an image and gives it its name and digest here.
-func (e *Engine) Pull(ctx context.Context, ref reference.Named, o PullOptions) (Pulled, error) {
+func (e *Engine) Pull(ctx context.Context, ref reference.Named, o PullOptions) (_ Pulled, err error) {
 	l := e.leases.lease()
-	defer l.end()
+	defer e.letGo(ctx, l, &err)
 	return e.pull(ctx, l, reference.TagNameOnly(ref), o)
 }
 
@@ -206,9 +206,9 @@ type Loaded struct {
 }
 
 // Load reads an archive of images.
-func (e *Engine) Load(ctx context.Context, r io.Reader, platform *ocispec.Platform, progress func(archive.Event)) ([]Loaded, error) {
+func (e *Engine) Load(ctx context.Context, r io.Reader, platform *ocispec.Platform, progress func(archive.Event)) (_ []Loaded, err error) {
 	l := e.leases.lease()
-	defer l.end()
+	defer e.letGo(ctx, l, &err)
 	found, err := archive.Read(ctx, r, archive.ReadOptions{TempDir: e.tempDir(), Platform: platform, Progress: progress}, &incoming{e, l})
 	if err != nil {
 		return nil, err

@@ -102,6 +102,11 @@ func entries(t *testing.T, hs ...tar.Header) *bytes.Buffer {
 	return &b
 }
 
+// invalidOnly: the tar is wrong, and nobody takes it for a destination that is missing or no directory.
+func invalidOnly(err error) bool {
+	return errdefs.IsInvalidArgument(err) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR)
+}
+
 // TestHostile: whatever a tar says, nothing beside the root changes.
 func TestHostile(t *testing.T) {
 	testroot.Require(t)
@@ -109,14 +114,17 @@ func TestHostile(t *testing.T) {
 		in   []tar.Header
 		kind func(error) bool // nil: unpacked, inside
 	}{
-		"dots":             {[]tar.Header{{Name: "../secret", Typeflag: tar.TypeReg}}, errdefs.IsInvalidArgument},
-		"dots in between":  {[]tar.Header{{Name: "a/../../secret", Typeflag: tar.TypeReg}}, errdefs.IsInvalidArgument},
-		"absolute":         {[]tar.Header{{Name: "/secret", Typeflag: tar.TypeReg}}, nil},
-		"through a link":   {[]tar.Header{{Name: "l", Typeflag: tar.TypeSymlink, Linkname: ".."}, {Name: "l/secret", Typeflag: tar.TypeReg}}, nil},
-		"over a link":      {[]tar.Header{{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "../secret"}, {Name: "l", Typeflag: tar.TypeReg}}, nil},
-		"hard link out":    {[]tar.Header{{Name: "l", Typeflag: tar.TypeLink, Linkname: "../secret"}}, errdefs.IsInvalidArgument},
-		"hard link by abs": {[]tar.Header{{Name: "l", Typeflag: tar.TypeLink, Linkname: "/secret"}}, errdefs.IsInvalidArgument},
-		"root as a file":   {[]tar.Header{{Name: ".", Typeflag: tar.TypeReg}}, errdefs.IsInvalidArgument},
+		"dots":                    {[]tar.Header{{Name: "../secret", Typeflag: tar.TypeReg}}, errdefs.IsInvalidArgument},
+		"dots in between":         {[]tar.Header{{Name: "a/../../secret", Typeflag: tar.TypeReg}}, errdefs.IsInvalidArgument},
+		"absolute":                {[]tar.Header{{Name: "/secret", Typeflag: tar.TypeReg}}, nil},
+		"through a link":          {[]tar.Header{{Name: "l", Typeflag: tar.TypeSymlink, Linkname: ".."}, {Name: "l/secret", Typeflag: tar.TypeReg}}, nil},
+		"over a link":             {[]tar.Header{{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "../secret"}, {Name: "l", Typeflag: tar.TypeReg}}, nil},
+		"hard link out":           {[]tar.Header{{Name: "l", Typeflag: tar.TypeLink, Linkname: "../secret"}}, errdefs.IsInvalidArgument},
+		"hard link by abs":        {[]tar.Header{{Name: "l", Typeflag: tar.TypeLink, Linkname: "/secret"}}, errdefs.IsInvalidArgument},
+		"hard link to nothing":    {[]tar.Header{{Name: "l", Typeflag: tar.TypeLink, Linkname: "nothing"}}, invalidOnly},
+		"below a file":            {[]tar.Header{{Name: "f", Typeflag: tar.TypeReg}, {Name: "f/x", Typeflag: tar.TypeReg}}, invalidOnly},
+		"below a link to nothing": {[]tar.Header{{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "/nothing"}, {Name: "l/x", Typeflag: tar.TypeReg}}, invalidOnly},
+		"root as a file":          {[]tar.Header{{Name: ".", Typeflag: tar.TypeReg}}, errdefs.IsInvalidArgument},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := testroot.Dir(t)

@@ -90,7 +90,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	}
 	parent, err := u.parent(path.Dir(name))
 	if err != nil {
-		return err
+		return fmt.Errorf("unpack %s: %w", name, err)
 	}
 	defer parent.Close()
 	base := path.Base(name)
@@ -118,7 +118,22 @@ func (u *unpacker) parent(dir string) (*os.File, error) {
 			f, err = inroot.Open(u.root, dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 		}
 	}
+	switch {
+	case errors.Is(err, unix.ENOTDIR):
+		return nil, fmt.Errorf("%s is there and is no directory: %w", dir, errdefs.ErrInvalidArgument)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s is, or is below, a symbolic link that leads to nothing: %w", dir, errdefs.ErrInvalidArgument)
+	}
 	return f, err
+}
+
+// cause is what the kernel said.
+func cause(err error) error {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
 }
 
 func openChild(parent *os.File, base string) (*os.File, error) {
@@ -230,7 +245,8 @@ func (u *unpacker) link(at int, base, target string) error {
 		err = unix.Linkat(int(dir.Fd()), path.Base(name), at, base, 0)
 	}
 	if err != nil {
-		return fmt.Errorf("hard link to %s: %w: %w", target, err, errdefs.ErrInvalidArgument)
+		// Not the error itself: it is the tar that is wrong, not the destination that is missing.
+		return fmt.Errorf("hard link to %s: %v: %w", target, cause(err), errdefs.ErrInvalidArgument)
 	}
 	return nil
 }

@@ -27,6 +27,7 @@ func TestStories(t *testing.T) {
 			"capture":    cmdCapture,
 			"disk":       cmdDisk,
 			"flip":       cmdFlip,
+			"manyfiles":  cmdManyFiles,
 			"tar":        cmdTar,
 		},
 	})

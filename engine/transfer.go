@@ -102,8 +102,8 @@ type incoming struct {
 
 func (in *incoming) HasLayer(_ context.Context, blob ocispec.Descriptor, diffID digest.Digest) (bool, error) {
 	in.l.hold(blob.Digest, diffID)
-	_, err := in.e.layers.Get(diffID)
-	if errdefs.IsNotFound(err) {
+	_, err := in.e.layers.Check(diffID)
+	if errdefs.IsNotFound(err) || errdefs.IsDataLoss(err) { // one that is damaged is replaced
 		return false, nil
 	}
 	return err == nil, err
@@ -174,9 +174,9 @@ func (e *Engine) importLayer(ctx context.Context, l *lease, r io.Reader) (layer.
 // FindLayer and AddLayer make incoming an archive.Target.
 func (in *incoming) FindLayer(_ context.Context, blob digest.Digest) (archive.Layer, bool, error) {
 	in.l.hold(blob)
-	if found, err := in.e.layers.Get(blob); err == nil { // an uncompressed layer's blob is its tar
+	if found, err := in.e.layers.Check(blob); err == nil { // an uncompressed layer's blob is its tar
 		return archive.Layer{Blob: tarDescriptor(found), DiffID: found.DiffID}, true, nil
-	} else if !errdefs.IsNotFound(err) {
+	} else if !errdefs.IsNotFound(err) && !errdefs.IsDataLoss(err) { // one that is damaged is replaced
 		return archive.Layer{}, false, err
 	}
 	return archive.Layer{}, false, nil

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-engine/berth/layer/erofs"
@@ -106,7 +108,12 @@ func (s *Store) ensure(ctx context.Context, low *lower, look func() (object, err
 // mount verifies o's metadata and mounts it. low is held.
 func (s *Store) mount(ctx context.Context, low *lower, o object) (err error) {
 	defer func() {
-		if err != nil {
+		switch {
+		case err == nil:
+		case errdefs.IsDataLoss(err) && len(o.rec.From) == 0:
+			err = errdefs.ErrDataLoss.WithMessage(fmt.Sprintf("layer %s is damaged on the disk and is not mounted (%s): pull or load its image again, that replaces it",
+				o.rec.DiffID, strings.TrimSuffix(err.Error(), ": "+errdefs.ErrDataLoss.Error())))
+		default:
 			err = fmt.Errorf("mount layer %s: %w", low.name, err)
 		}
 	}()

@@ -21,11 +21,12 @@ import (
 
 // Put stores the layer whose uncompressed tar is read from tar, up to its end. With want, a tar that
 // has another digest is refused (errdefs.ErrInvalidArgument) and nothing is kept; where want is here
-// already, Put returns without reading. When it returns, the layer is verified and durable.
+// already and Check finds it good, Put returns without reading. One that is damaged is replaced. When Put
+// returns, the layer is verified and durable.
 func (s *Store) Put(ctx context.Context, tar io.Reader, want digest.Digest) (Layer, error) {
 	if want != "" {
-		if rec, err := s.record(want); err == nil || errdefs.IsInvalidArgument(err) {
-			return rec.Layer, err
+		if found, err := s.Check(want); err == nil || errdefs.IsInvalidArgument(err) {
+			return found, err
 		}
 	}
 	f, err := os.CreateTemp(s.tmp, "put-*")
@@ -68,8 +69,12 @@ func (s *Store) name(ctx context.Context, path string, rec record) error {
 		return err
 	}
 	defer low.free()
-	if _, err := s.record(rec.DiffID); err == nil {
+	if _, err := s.Check(rec.DiffID); err == nil {
 		return os.Remove(path) // somebody else was faster
+	} else if !errdefs.IsNotFound(err) && !s.pinned(low) { // who has it mounted goes on with what was verified then
+		if err := s.dismount(rec.DiffID, low); err != nil {
+			return err
+		}
 	}
 	if err := os.Rename(path, s.layerFile(rec.DiffID)); err != nil {
 		return err
@@ -86,6 +91,28 @@ func (s *Store) name(ctx context.Context, path string, rec record) error {
 func (s *Store) Get(diffID digest.Digest) (Layer, error) {
 	rec, err := s.record(diffID)
 	return rec.Layer, err
+}
+
+// Check returns the layer if it can be mounted: its record is whole and its metadata are what they were when
+// it was put, which costs reading them. The error is errdefs.ErrNotFound where it is not here, and
+// errdefs.ErrDataLoss where it is damaged: Put then replaces it.
+func (s *Store) Check(diffID digest.Digest) (Layer, error) {
+	o, err := s.layer(diffID)
+	if err != nil {
+		return Layer{}, err
+	}
+	f, err := os.Open(o.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Layer{}, errdefs.ErrDataLoss.WithMessage(fmt.Sprintf("layer %s: its file is gone", diffID))
+	}
+	if err != nil {
+		return Layer{}, fmt.Errorf("check layer %s: %w", diffID, err)
+	}
+	defer f.Close()
+	if err := erofs.VerifyMetadata(f, o.rec.Metadata); err != nil {
+		return Layer{}, fmt.Errorf("check layer %s: %w", diffID, err)
+	}
+	return o.rec.Layer, nil
 }
 
 // List returns all layers, sorted by diffID. Those that cannot be read are left out and named by the
@@ -278,14 +305,20 @@ func (s *Store) repair(ctx context.Context, diffID digest.Digest, low *lower) er
 	if err != nil {
 		return errors.Join(err, removed(f.Name()))
 	}
-	s.forget(diffID)
-	if err := errors.Join(s.unmount(low), removeTree(filepath.Join(s.unpacked, diffID.Encoded()))); err != nil {
+	if err := s.dismount(diffID, low); err != nil {
 		return errors.Join(err, removed(f.Name()))
 	}
 	if err := os.Rename(f.Name(), s.layerFile(diffID)); err != nil {
 		return errors.Join(err, removed(f.Name()))
 	}
 	return atomicfile.WriteRecord(s.layerRecord(diffID), rec, atomicfile.Durable)
+}
+
+// dismount takes away what was made of a layer file that is about to be replaced. low is held, and not
+// pinned.
+func (s *Store) dismount(diffID digest.Digest, low *lower) error {
+	s.forget(diffID)
+	return errors.Join(s.unmount(low), removeTree(filepath.Join(s.unpacked, diffID.Encoded())))
 }
 
 // tarWithin returns the tar in the layer file f as its record delimits it or, where the record is
@@ -297,10 +330,10 @@ func (s *Store) tarWithin(f *os.File, diffID digest.Digest) (io.Reader, error) {
 	return erofs.Tar(f)
 }
 
-// diskError says in one sentence that the disk is full, where that is the cause.
+// diskError says in one sentence that no space is left, where that is the cause.
 func (s *Store) diskError(doing string, err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return errdefs.ErrResourceExhausted.WithMessage(fmt.Sprintf("cannot %s: the disk of %s is full", doing, filepath.Dir(s.files)))
+		return errdefs.ErrResourceExhausted.WithMessage(fmt.Sprintf("cannot %s: no space left on the disk of %s", doing, filepath.Dir(s.files)))
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

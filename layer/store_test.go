@@ -150,6 +150,61 @@ func TestFlippedBit(t *testing.T) {
 	}
 }
 
+// A layer that is damaged is replaced by putting it again, in either way; who has it mounted does not notice.
+func TestPutReplacesDamaged(t *testing.T) {
+	eachForm(t, func(t *testing.T, form Form) {
+		s := newStore(t, form)
+		tar := makeTar(t, item{name: "file", data: "content"})
+		id := digest.FromBytes(tar)
+		if _, err := s.Check(id); !errdefs.IsNotFound(err) {
+			t.Errorf("before: %v", err)
+		}
+		put(t, s, item{name: "file", data: "content"})
+		damage := map[string]func() error{
+			"metadata": func() error {
+				b, err := os.ReadFile(s.layerFile(id))
+				if err != nil {
+					return err
+				}
+				b[len(b)-1] ^= 1
+				return os.WriteFile(s.layerFile(id), b, 0o600)
+			},
+			"gone": func() error { return os.Remove(s.layerFile(id)) },
+			"record": func() error {
+				s.forget(id)
+				return os.WriteFile(s.layerRecord(id), []byte("{}\n"), 0o600)
+			},
+		}
+		for name, harm := range damage {
+			for _, want := range []digest.Digest{id, ""} {
+				before := stack(t, s, id)
+				if err := harm(); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := s.Check(id); !errdefs.IsDataLoss(err) {
+					t.Errorf("%s: checked: %v", name, err)
+				}
+				if _, err := s.Put(t.Context(), bytes.NewReader(tar), want); err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				if _, err := s.Check(id); err != nil {
+					t.Errorf("%s: after Put(%q): %v", name, want, err)
+				}
+				if err := s.Verify(t.Context(), id); err != nil {
+					t.Errorf("%s: after Put(%q): %v", name, want, err)
+				}
+				before.Release()
+				if _, err := s.ReleaseIdle(t.Context(), 0); err != nil {
+					t.Error(err)
+				}
+				if got := content(t, mount(t, stack(t, s, id), nil, MountOptions{})+"/file"); got != "content" {
+					t.Errorf("%s: after Put(%q): %q", name, want, got)
+				}
+			}
+		}
+	})
+}
+
 // A damaged record damages one layer, which can be repaired.
 func TestDamagedRecord(t *testing.T) {
 	dir, id, other := "", digest.Digest(""), digest.Digest("")

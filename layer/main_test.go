@@ -4,14 +4,17 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-engine/berth/internal/testroot"
 )
@@ -93,6 +96,23 @@ func newStore(t testing.TB, form Form) *Store {
 	testroot.Require(t)
 	dir := testroot.Dir(t)
 	return openStore(t, dir, form)
+}
+
+// needsLinux skips a test on a kernel that is older.
+func needsLinux(t testing.TB, major, minor int) {
+	t.Helper()
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		t.Fatal(err)
+	}
+	var have [2]int
+	release := unix.ByteSliceToString(u.Release[:])
+	if _, err := fmt.Sscanf(release, "%d.%d", &have[0], &have[1]); err != nil {
+		t.Fatalf("release %q: %v", release, err)
+	}
+	if slices.Compare(have[:], []int{major, minor}) < 0 {
+		t.Skipf("this is Linux %s; it takes %d.%d", release, major, minor)
+	}
 }
 
 func openStore(t testing.TB, dir string, form Form) *Store {

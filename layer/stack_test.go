@@ -22,7 +22,12 @@ import (
 // eachForm runs the test for every storage form.
 func eachForm(t *testing.T, test func(t *testing.T, form Form)) {
 	for _, form := range []Form{Direct, Loop, Dir} {
-		t.Run(string(form), func(t *testing.T) { test(t, form) })
+		t.Run(string(form), func(t *testing.T) {
+			if form == Direct { // EROFS from a file
+				needsLinux(t, 6, 12)
+			}
+			test(t, form)
+		})
 	}
 }
 
@@ -303,8 +308,9 @@ func withoutNames(tree map[string]string) map[string]string {
 
 // Every way in which a kernel takes lower layers gives the same.
 func TestOverlayWays(t *testing.T) {
-	for _, via := range []string{viaDescriptor, viaAppend, viaList} {
+	for via, since := range map[string][2]int{viaDescriptor: {6, 13}, viaAppend: {6, 8}, viaList: {}} {
 		t.Run(via, func(t *testing.T) {
+			needsLinux(t, since[0], since[1])
 			s := newStore(t, Auto)
 			s.overlay.via = via
 			st := stack(t, s, put(t, s, baseItems...), put(t, s, item{name: "etc/"}, item{name: "etc/.wh.old"}))

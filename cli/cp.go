@@ -225,6 +225,8 @@ func (a *App) copyTo(ctx context.Context, engine *client.Client, o cpOptions, so
 				return fmt.Errorf("%s:%s is neither a file nor a directory", container, dest)
 			}
 		}
+	} else if !client.IsNotFound(err) {
+		isDir = true // the answer to a HEAD has no reason in it: that to what follows has
 	}
 	q := url.Values{"noOverwriteDirNonDir": {"true"}}
 	if o.archive {

@@ -129,6 +129,7 @@ func (c *Container) wake(was Status) {
 	for _, w := range c.waiters {
 		switch {
 		case w.condition == NextExit && ended,
+			w.condition == Removed && now.Status == Dead, // it could not be: nobody waits for that any longer
 			w.condition == NotRunning && !now.Status.Active() && now.Status != Restarting:
 			w.done <- Ended{now.ExitCode, now.Error}
 		default:

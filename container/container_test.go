@@ -66,6 +66,12 @@ func TestWaiters(t *testing.T) {
 	if e := <-removed; e.ExitCode != 4 {
 		t.Errorf("removed: %+v", e)
 	}
+	never, _ := c.Wait(Removed)
+	set(Removing, 4)
+	set(Dead, 4)
+	if e := <-never; e.ExitCode != 4 {
+		t.Errorf("could not be removed: %+v", e)
+	}
 }
 
 func TestClaim(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/berth-engine/berth/internal/atomicfile"
+	"golang.org/x/sys/unix"
 )
 
 // Store keeps records and says where a container's files are:
@@ -75,12 +76,18 @@ func (s *Store) Destroy(id string) error {
 // Discard is Destroy, but for the data on disk, which is moved to TRASH/ID: deleting it can take time,
 // and is the caller's. It is idempotent.
 func (s *Store) Discard(id, trash string) error {
-	if err := errors.Join(s.unname(id), os.RemoveAll(s.ExecDir(id)), os.MkdirAll(trash, 0o700)); err != nil {
+	if err := errors.Join(s.unname(id), os.RemoveAll(s.ExecDir(id))); err != nil {
 		return err
 	}
-	err := os.Rename(s.DataDir(id), filepath.Join(trash, id))
-	if errors.Is(err, fs.ErrNotExist) {
+	err := os.MkdirAll(trash, 0o700)
+	if err == nil {
+		err = os.Rename(s.DataDir(id), filepath.Join(trash, id))
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT): // not even for a name: what is deleted gives some
+		return os.RemoveAll(s.DataDir(id))
 	}
 	return err
 }

@@ -135,6 +135,9 @@ func (e *Engine) stop(ctx context.Context, c *instance, name string, timeout *in
 		}
 		return err
 	}
+	if err := e.thaw(ctx, c); err != nil {
+		return err
+	}
 	var patience <-chan time.Time
 	if wait >= 0 { // a negative timeout waits without end
 		t := time.NewTimer(wait)
@@ -195,6 +198,11 @@ func (e *Engine) Kill(ctx context.Context, user, name string) error {
 	}
 	if err := e.signal(ctx, c, sig, false); err != nil {
 		return fmt.Errorf("cannot kill container: %s: %w", user, err)
+	}
+	if sig == syscall.SIGKILL {
+		if err := e.thaw(ctx, c); err != nil {
+			return fmt.Errorf("cannot kill container: %s: %w", user, err)
+		}
 	}
 	e.event(c, "kill", map[string]string{"signal": fmt.Sprint(int(sig))})
 	return nil
@@ -280,5 +288,19 @@ func (e *Engine) freeze(ctx context.Context, user string, do func(*runtime.Shim,
 		return describe(c, action, err)
 	}
 	e.event(c, action, nil)
-	return c.Update(atomicfile.Volatile, func(s *container.State) { s.Status = to })
+	if err := c.Update(atomicfile.Volatile, func(s *container.State) { s.Status = to }); err != nil {
+		e.log.Error("the record of a container could not be written", "container", c.ID, "after", action, "error", err)
+	}
+	return nil
+}
+
+// thaw lets a frozen container take the signal that it was sent to end it: frozen, it never would.
+func (e *Engine) thaw(ctx context.Context, c *instance) error {
+	if c.State().Status != container.Paused {
+		return nil
+	}
+	if err := e.Unpause(ctx, c.ID); err != nil && !errdefs.IsConflict(err) && !errdefs.IsNotFound(err) { // both: it has ended
+		return err
+	}
+	return nil
 }

@@ -50,6 +50,9 @@ func (e *Engine) kill(ctx context.Context, c *instance) error {
 	if err := e.signal(ctx, c, syscall.SIGKILL, true); err != nil && !errdefs.IsConflict(err) {
 		return err
 	}
+	if err := e.thaw(ctx, c); err != nil {
+		return err
+	}
 	select {
 	case <-ended:
 		return nil
@@ -67,7 +70,7 @@ func (e *Engine) remove(ctx context.Context, c *instance, o RemoveOptions) error
 	}
 	defer release()
 	switch s := c.State().Status; {
-	case s == container.Removing || s == container.Dead:
+	case s == container.Removing:
 		return fmt.Errorf("removal of container %s is already in progress: %w", c.Name(), errdefs.ErrConflict)
 	case s.Active():
 		return fmt.Errorf("container %s was started meanwhile: %w", c.Name(), errdefs.ErrConflict)

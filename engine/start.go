@@ -98,10 +98,13 @@ func (e *Engine) notStarted(c *instance, err error) error {
 	if errors.As(err, &start) {
 		code = start.ExitCode()
 	}
-	failed := fmt.Errorf("failed to start container %s: %w", c.Name(), err)
-	return errors.Join(failed, c.Update(atomicfile.Volatile, func(s *container.State) {
+	failed := c.Update(atomicfile.Volatile, func(s *container.State) {
 		s.Status, s.Error, s.ExitCode = stopped(s.Status), err.Error(), code
-	}))
+	})
+	if failed != nil {
+		e.log.Error("the record of a container that could not be started could not be written", "container", c.ID, "error", failed)
+	}
+	return fmt.Errorf("failed to start container %s: %w", c.Name(), err)
 }
 
 // discard removes a container that removes itself, after a start that failed; any other stays.

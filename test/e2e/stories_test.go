@@ -28,6 +28,7 @@ func TestStories(t *testing.T) {
 			"disk":       cmdDisk,
 			"flip":       cmdFlip,
 			"manyfiles":  cmdManyFiles,
+			"resident":   cmdResident,
 			"tar":        cmdTar,
 		},
 	})

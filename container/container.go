@@ -15,9 +15,11 @@ type Container struct {
 
 	claim chan struct{} // holds one token while somebody makes a transition
 
+	saving  sync.Mutex // held while the record is written; outside of mu
 	mu      sync.Mutex // innermost: nothing else is locked, and nothing waited for, while it is held
 	record  Record     // guarded by mu; Config doesn't change
 	waiters []waiter   // guarded by mu
+	gone    bool       // guarded by mu: there is nothing on the disk to be kept up to date
 }
 
 // Condition is what a waiter waits for.
@@ -81,23 +83,41 @@ func (c *Container) Name() string {
 	return c.record.Name
 }
 
-// Rename sets the name and makes it durable.
+// Rename sets the name and makes it durable. The caller has the claim.
 func (c *Container) Rename(name string) error {
-	r := c.Record()
-	r.Name = name
-	if err := c.store.Save(&r, atomicfile.Durable); err != nil {
+	old := c.setName(name)
+	if err := c.save(atomicfile.Durable); err != nil {
+		c.setName(old)
 		return err
 	}
+	return nil
+}
+
+func (c *Container) setName(name string) (old string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.record.Name = name
-	return nil
+	old, c.record.Name = c.record.Name, name
+	return old
 }
 
 // Update changes the state, writes it, and wakes whoever waited for what it has become. The state
 // counts even where it could not be written: the error is for the log.
 func (c *Container) Update(d atomicfile.Durability, change func(*State)) error {
-	r := c.turn(change)
+	c.turn(change)
+	return c.save(d)
+}
+
+// save writes the record as it is now, so that of two at once the later one is not overwritten, unless
+// the container has been removed.
+func (c *Container) save(d atomicfile.Durability) error {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	c.mu.Lock()
+	r, gone := c.record, c.gone
+	c.mu.Unlock()
+	if gone {
+		return nil
+	}
 	return c.store.Save(&r, d)
 }
 
@@ -105,13 +125,24 @@ func (c *Container) Update(d atomicfile.Durability, change func(*State)) error {
 // the record as it was while the container ran removes it, too.
 func (c *Container) Pass(change func(*State)) { c.turn(change) }
 
-func (c *Container) turn(change func(*State)) Record {
+func (c *Container) turn(change func(*State)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	was := c.record.State.Status
 	change(&c.record.State)
 	c.wake(was)
-	return c.record
+}
+
+// Discard removes the container's record and run-time directory, and moves its data to TRASH/ID; from
+// here on nothing is written of it any more.
+func (c *Container) Discard(trash string) error {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	err := c.store.Discard(c.ID, trash)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone = err == nil
+	return err
 }
 
 // Note changes what is only looked at (health); it is not written.

@@ -238,6 +238,19 @@ func (s *Store) Delete(dgsts ...digest.Digest) (deleted []digest.Digest, err err
 	return deleted, atomicfile.SyncDir(s.blobs())
 }
 
+// Digests lists the blobs, in no order.
+func (s *Store) Digests() ([]digest.Digest, error) {
+	entries, err := os.ReadDir(s.blobs())
+	if err != nil {
+		return nil, fmt.Errorf("content store: %w", err)
+	}
+	all := make([]digest.Digest, len(entries))
+	for i, e := range entries {
+		all[i] = digest.NewDigestFromEncoded(digest.SHA256, e.Name())
+	}
+	return all, nil
+}
+
 // Walk calls fn for each blob, in no order, until it returns an error, which Walk returns.
 func (s *Store) Walk(ctx context.Context, fn func(Info) error) error {
 	entries, err := os.ReadDir(s.blobs())

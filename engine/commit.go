@@ -58,6 +58,9 @@ func (e *Engine) Commit(ctx context.Context, user string, o CommitOptions) (id d
 	cfg := c.Config()
 	l.hold(cfg.Layers...)
 	made, err := e.layerOf(ctx, c)
+	if err == nil {
+		err = e.there(c)
+	}
 	if err != nil {
 		return "", fmt.Errorf("commit container %s: %w", c.Name(), err)
 	}
@@ -121,6 +124,14 @@ func (e *Engine) layerOf(ctx context.Context, c *instance) (layer.Layer, error) 
 	return made, err
 }
 
+// there refuses a container that is being removed: what was read of it may not be all.
+func (e *Engine) there(c *instance) error {
+	if s := c.State().Status; s == container.Removing || s == container.Dead {
+		return fmt.Errorf("container %s is being removed: %w", c.Name(), errdefs.ErrConflict)
+	}
+	return nil
+}
+
 func (e *Engine) diffOf(ctx context.Context, c *instance) (*layer.Stack, *layer.Upper, error) {
 	st, err := e.layers.Stack(ctx, c.Config().Layers)
 	if err != nil {
@@ -154,5 +165,9 @@ func (e *Engine) Changes(ctx context.Context, user string) ([]layer.Change, erro
 		return nil, err
 	}
 	defer st.Release()
-	return upper.Changes(ctx, st, layer.DiffOptions{MountPoints: e.mountPoints(c)})
+	changes, err := upper.Changes(ctx, st, layer.DiffOptions{MountPoints: e.mountPoints(c)})
+	if err != nil {
+		return nil, err
+	}
+	return changes, e.there(c)
 }

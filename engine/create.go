@@ -48,6 +48,12 @@ func (e *Engine) create(ctx context.Context, req CreateRequest) (_ *instance, wa
 	if err != nil {
 		return nil, nil, err
 	}
+	l := e.leases.lease() // until the container itself names them
+	defer l.end()
+	l.hold(belongings(img)...)
+	if _, err := e.images.Get(img.ID); err != nil {
+		return nil, nil, err // removed in this moment
+	}
 	cfg.ImageID, cfg.Layers, cfg.Platform32 = img.ID, img.DiffIDs, is32(imageConfig.Architecture)
 	fillIn(&cfg, imageConfig)
 	if warnings, err = e.check(&cfg); err != nil {
@@ -205,6 +211,9 @@ func (e *Engine) check(c *container.Config) (warnings []string, err error) {
 	}
 	if c.AutoRemove && c.Restart.Name != "" && c.Restart.Name != "no" {
 		return nil, invalid("can't create 'AutoRemove' container with restart policy")
+	}
+	if strings.HasPrefix(c.Isolation.IPCMode, "container:") { // its /dev/shm is a mount of another mount namespace
+		return nil, invalid("--ipc %s is not supported yet: share a volume, or use --ipc host", c.Isolation.IPCMode)
 	}
 	if _, err := bundle.Capabilities(c.Isolation, e.machine.bounding); err != nil {
 		return nil, err

@@ -105,7 +105,8 @@ func (e *Engine) Stop(ctx context.Context, user, sig string, timeout *int) error
 	if err != nil {
 		return err
 	}
-	return describe(c, "cannot stop container", e.stop(ctx, c, sig, timeout))
+	// Whoever asked may go: what was begun with a signal is brought to its end.
+	return describe(c, "cannot stop container", e.stop(context.WithoutCancel(ctx), c, sig, timeout))
 }
 
 func (e *Engine) stop(ctx context.Context, c *instance, name string, timeout *int) error {
@@ -124,9 +125,7 @@ func (e *Engine) stop(ctx context.Context, c *instance, name string, timeout *in
 	if timeout != nil {
 		wait = time.Duration(*timeout) * time.Second
 	}
-	if err := e.noMore(c); err != nil {
-		return err
-	}
+	e.noMore(c)
 	ended, cancel := c.Wait(container.NotRunning)
 	defer cancel()
 	if err := e.signal(ctx, c, sig, false); err != nil {
@@ -161,22 +160,26 @@ func (e *Engine) stop(ctx context.Context, c *instance, name string, timeout *in
 }
 
 // noMore makes it durable that a user stopped the container, before any signal is sent, and ends the
-// wait for a restart.
-func (e *Engine) noMore(c *instance) error {
+// wait for a restart. A disk that takes no record keeps nobody from stopping: the state counts as long
+// as the engine runs.
+func (e *Engine) noMore(c *instance) {
 	if c.Config().Restart.Name == "" || c.Config().Restart.Name == "no" {
-		return nil
+		return
 	}
 	c.mu.Lock()
 	if c.endWait != nil {
 		c.endWait()
 	}
 	c.mu.Unlock()
-	return c.Update(atomicfile.Durable, func(s *container.State) {
+	err := c.Update(atomicfile.Durable, func(s *container.State) {
 		s.StoppedByUser = true
 		if s.Status == container.Restarting {
 			s.Status = container.Exited
 		}
 	})
+	if err != nil {
+		e.log.Error("that a container was stopped by its user could not be written: the next engine may start it again", "container", c.ID, "error", err)
+	}
 }
 
 // Kill sends a signal ("" is KILL). A container that is not running is errdefs.ErrConflict.
@@ -192,9 +195,7 @@ func (e *Engine) Kill(ctx context.Context, user, name string) error {
 		}
 	}
 	if sig == syscall.SIGKILL {
-		if err := e.noMore(c); err != nil {
-			return err
-		}
+		e.noMore(c)
 	}
 	if err := e.signal(ctx, c, sig, false); err != nil {
 		return fmt.Errorf("cannot kill container: %s: %w", user, err)
@@ -222,6 +223,7 @@ func (e *Engine) signal(ctx context.Context, c *instance, sig syscall.Signal, ev
 
 // Restart stops a container, if it runs, and starts it.
 func (e *Engine) Restart(ctx context.Context, user, sig string, timeout *int) error {
+	ctx = context.WithoutCancel(ctx) // who asked may go; it is not to stay stopped
 	c, err := e.find(user)
 	if err != nil {
 		return err

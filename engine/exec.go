@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/berth-engine/berth/container"
 	"github.com/berth-engine/berth/container/bundle"
@@ -47,6 +48,7 @@ type execs struct {
 type execution struct {
 	Exec                         // guarded by execs.mu
 	claimed bool                 // guarded by execs.mu: it is started once
+	over    time.Time            // guarded by execs.mu: when it ended
 	process *runtime.ExecProcess // guarded by execs.mu
 }
 
@@ -71,9 +73,22 @@ func (e *Engine) CreateExec(ctx context.Context, user string, cfg ExecConfig) (i
 	if e.execs.byID == nil {
 		e.execs.byID = map[string]*execution{}
 	}
+	e.execs.forgetOld()
 	e.execs.byID[id] = &execution{Exec: Exec{ID: id, ContainerID: c.ID, Config: cfg}}
 	e.event(c, "exec_create: "+strings.Join(cfg.Cmd, " "), map[string]string{"execID": id})
 	return id, nil
+}
+
+// keptExecs is for how long it can be asked how a process ended.
+const keptExecs = 5 * time.Minute
+
+// forgetOld forgets those that ended long ago. x.mu must be held.
+func (x *execs) forgetOld() {
+	for id, run := range x.byID {
+		if !run.over.IsZero() && time.Since(run.over) > keptExecs {
+			delete(x.byID, id)
+		}
+	}
 }
 
 func (x *execs) find(id string) (*execution, error) {
@@ -154,7 +169,7 @@ func (x *execs) ended(id string, code int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if run := x.byID[id]; run != nil {
-		run.Running, run.ExitCode, run.Pid, run.process = false, &code, 0, nil
+		run.Running, run.ExitCode, run.Pid, run.process, run.over = false, &code, 0, nil, time.Now()
 	}
 }
 

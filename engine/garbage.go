@@ -61,6 +61,26 @@ func belongings(img image.Image) []digest.Digest {
 	return all
 }
 
+// sweep deletes, in the background, the layers and blobs of earlier engines that nothing names: of what
+// was being made when one was killed, and of removals that were cut short. It is called before the engine
+// takes requests: whatever is made later is not among them.
+func (e *Engine) sweep() error {
+	layers, err := e.layers.DiffIDs()
+	if err != nil {
+		return err
+	}
+	blobs, err := e.content.Digests()
+	if err != nil {
+		return err
+	}
+	e.background(func(ctx context.Context) {
+		if _, err := e.collect(ctx, append(layers, blobs...)); err != nil && ctx.Err() == nil {
+			e.log.Warn("what earlier engines left may stay on the disk", "error", err)
+		}
+	})
+	return nil
+}
+
 // letGo ends the lease of something that is done. Where it failed, what it brought goes again, unless
 // something else names it.
 func (e *Engine) letGo(ctx context.Context, l *lease, failed *error) {

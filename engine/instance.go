@@ -135,6 +135,14 @@ func (e *Engine) Rename(ctx context.Context, user, name string) error {
 	if err != nil {
 		return err
 	}
+	release, err := c.Claim(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if s := c.State().Status; s == container.Removing || s == container.Dead {
+		return fmt.Errorf("container %s is marked for removal and cannot be renamed: %w", c.Name(), errdefs.ErrConflict)
+	}
 	old := c.Name()
 	name, err = e.reserve(name, c.ID)
 	if err != nil {

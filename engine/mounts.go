@@ -42,12 +42,6 @@ func (e *Engine) mounts(ctx context.Context, c *instance) (all []runtime.Mount, 
 			return all, err
 		}
 	}
-	if other, ok := strings.CutPrefix(cfg.Isolation.IPCMode, "container:"); ok {
-		tree, err := e.shmOf(other)
-		if err := add("/dev/shm", tree, err); err != nil {
-			return all, err
-		}
-	}
 	for _, m := range cfg.Mounts {
 		var tree *os.File
 		switch m.Kind {
@@ -126,19 +120,6 @@ func (e *Engine) volumeTree(m container.Mount) (*os.File, error) {
 	}
 	defer sub.Close()
 	return mounttree.Clone(sub, options(m))
-}
-
-// shmOf is another container's /dev/shm.
-func (e *Engine) shmOf(user string) (*os.File, error) {
-	other, err := e.find(user)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrFailedPrecondition)
-	}
-	shim, err := other.running()
-	if err != nil {
-		return nil, err
-	}
-	return mounttree.ClonePath(fmt.Sprintf("/proc/%d/root/dev/shm", shim.Pid()), mounttree.Options{NonRecursive: true})
 }
 
 // copyContent copies what a rootfs has at target into a new volume's directory, owner and mode of the

@@ -68,6 +68,9 @@ func (e *Engine) recover(ctx context.Context) error {
 			e.log.Error("what is left of a container could not be removed", "container", id, "error", err)
 		}
 	}
+	if err := e.sweep(); err != nil {
+		return err
+	}
 	for _, c := range e.all() {
 		e.settle(ctx, c, ended)
 	}

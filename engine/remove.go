@@ -12,6 +12,7 @@ import (
 	"github.com/berth-engine/berth/container"
 	"github.com/berth-engine/berth/internal/atomicfile"
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 )
 
 // RemoveOptions say what goes with a container.
@@ -26,27 +27,32 @@ func (e *Engine) Remove(ctx context.Context, user string, o RemoveOptions) error
 	if err != nil {
 		return err
 	}
-	if c.State().Status.Active() || c.State().Status == container.Restarting {
-		if !o.Force {
-			return fmt.Errorf("cannot remove container %q: container is %s: stop the container before removing or force remove: %w", "/"+c.Name(), c.State().Status, errdefs.ErrConflict)
-		}
-		if err := e.kill(ctx, c); err != nil {
-			return fmt.Errorf("could not kill container %s before it is removed: %w", c.Name(), err)
-		}
-	}
 	if c.Config().AutoRemove && !o.Volumes { // whoever comes first takes all
 		o.Volumes = true
 	}
-	return e.remove(ctx, c, o)
+	for {
+		if c.State().Status.Active() || c.State().Status == container.Restarting {
+			if !o.Force {
+				return fmt.Errorf("cannot remove container %q: container is %s: stop the container before removing or force remove: %w", "/"+c.Name(), c.State().Status, errdefs.ErrConflict)
+			}
+			if err := e.kill(ctx, c); err != nil {
+				return fmt.Errorf("could not kill container %s before it is removed: %w", c.Name(), err)
+			}
+		}
+		if err := e.remove(ctx, c, o); !o.Force || !errors.Is(err, errStarted) {
+			return err
+		}
+	}
 }
+
+// errStarted says that a container was started between a look at it and its removal.
+var errStarted = errdefs.ErrConflict.WithMessage("it was started meanwhile")
 
 // kill ends a container and waits until that has been dealt with.
 func (e *Engine) kill(ctx context.Context, c *instance) error {
 	ended, cancel := c.Wait(container.NotRunning)
 	defer cancel()
-	if err := e.noMore(c); err != nil {
-		return err
-	}
+	e.noMore(c)
 	if err := e.signal(ctx, c, syscall.SIGKILL, true); err != nil && !errdefs.IsConflict(err) {
 		return err
 	}
@@ -73,7 +79,7 @@ func (e *Engine) remove(ctx context.Context, c *instance, o RemoveOptions) error
 	case s == container.Removing:
 		return fmt.Errorf("removal of container %s is already in progress: %w", c.Name(), errdefs.ErrConflict)
 	case s.Active():
-		return fmt.Errorf("container %s was started meanwhile: %w", c.Name(), errdefs.ErrConflict)
+		return fmt.Errorf("remove container %s: %w", c.Name(), errStarted)
 	}
 	removing := func(s *container.State) { s.Status = container.Removing }
 	if c.Config().AutoRemove {
@@ -81,16 +87,32 @@ func (e *Engine) remove(ctx context.Context, c *instance, o RemoveOptions) error
 	} else if err := c.Update(atomicfile.Volatile, removing); err != nil && !errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("remove container %s: %w", c.Name(), err)
 	}
-	if err := e.Destroy(ctx, c.ID); err != nil {
+	if err := e.destroy(ctx, c.ID, c.Discard); err != nil {
 		_ = c.Update(atomicfile.Volatile, func(s *container.State) { s.Status, s.Error = container.Dead, err.Error() })
 		return fmt.Errorf("remove container %s: %w", c.Name(), err)
 	}
 	e.forget(c)
 	e.execs.forget(c.ID)
+	c.serve(ctx, nil, nil) // who attached before a start that never came
 	e.dropVolumes(c, o)
+	e.dropImage(c)
 	e.event(c, "destroy", nil)
 	c.Gone()
 	return nil
+}
+
+// dropImage collects, in the background, what was kept only for this container: its image was removed
+// while it was there.
+func (e *Engine) dropImage(c *instance) {
+	cfg := c.Config()
+	if _, err := e.images.Get(cfg.ImageID); !errdefs.IsNotFound(err) {
+		return
+	}
+	e.background(func(ctx context.Context) {
+		if _, err := e.collect(ctx, append([]digest.Digest{cfg.ImageID}, cfg.Layers...)); err != nil {
+			e.log.Warn("what a removed container had of a removed image stays on the disk", "container", c.ID, "error", err)
+		}
+	})
 }
 
 // dropVolumes removes the anonymous volumes that only this container used.
@@ -111,6 +133,10 @@ func (e *Engine) dropVolumes(c *instance, o RemoveOptions) {
 // Destroy deletes whatever is there of a container with this ID that nobody has any more: processes,
 // cgroup, network, mounts, directories. It can be called for any ID at any time, and again.
 func (e *Engine) Destroy(ctx context.Context, id string) error {
+	return e.destroy(ctx, id, func(trash string) error { return e.store.Discard(id, trash) })
+}
+
+func (e *Engine) destroy(ctx context.Context, id string, discard func(trash string) error) error {
 	ctx = context.WithoutCancel(ctx) // half a removal is worse than a late one
 	dir := e.store.ExecDir(id)
 	err := errors.Join(
@@ -120,7 +146,7 @@ func (e *Engine) Destroy(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := e.store.Discard(id, e.trash()); err != nil {
+	if err := discard(e.trash()); err != nil {
 		return err
 	}
 	e.deleteTrash(id)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/berth-engine/berth/container"
 	"github.com/berth-engine/berth/container/bundle"
@@ -70,10 +71,12 @@ func (e *Engine) start(ctx context.Context, c *instance, attach *runtime.AttachO
 	if c.State().StoppedByUser {
 		durability = atomicfile.Durable // what was durable must not come back
 	}
+	unwanted := false
 	err = c.Update(durability, func(s *container.State) {
+		unwanted = why == byPolicy && s.StoppedByUser
 		*s = container.State{
 			Status: container.Running, Pid: shim.Pid(), StartedAt: shim.Started().UTC(), FinishedAt: s.FinishedAt,
-			RestartCount: s.RestartCount,
+			RestartCount: s.RestartCount, StoppedByUser: unwanted,
 		}
 		if why == byUser {
 			s.RestartCount = 0
@@ -84,6 +87,11 @@ func (e *Engine) start(ctx context.Context, c *instance, attach *runtime.AttachO
 	}
 	e.took(c, shim)
 	e.event(c, "start", nil)
+	if unwanted { // its user stopped it while the policy started it
+		if err := shim.Signal(ctx, int(syscall.SIGKILL), true); err != nil && !errdefs.IsNotFound(err) {
+			e.log.Error("a container that was stopped while it was started could not be killed", "container", c.ID, "error", err)
+		}
+	}
 	if early {
 		c.serve(ctx, shim.Attached(), shim)
 		return nil, nil
@@ -254,7 +262,7 @@ func (e *Engine) inputs(c *instance, who identity) (bundle.Inputs, error) {
 		mode, kind string
 		to         *string
 	}{
-		{cfg.Isolation.PidMode, "pid", &in.JoinPID}, {cfg.Isolation.IPCMode, "ipc", &in.JoinIPC}, {cfg.Network.Mode, "net", &in.JoinNetwork},
+		{cfg.Isolation.PidMode, "pid", &in.JoinPID}, {cfg.Network.Mode, "net", &in.JoinNetwork},
 	} {
 		other, joins := strings.CutPrefix(join.mode, "container:")
 		if !joins {

@@ -115,6 +115,21 @@ func (s *Store) Check(diffID digest.Digest) (Layer, error) {
 	return o.rec.Layer, nil
 }
 
+// DiffIDs lists the layers that there are records of, sorted; whether a record can be read is not looked at.
+func (s *Store) DiffIDs() ([]digest.Digest, error) {
+	entries, err := os.ReadDir(s.files)
+	if err != nil {
+		return nil, fmt.Errorf("list layers: %w", err)
+	}
+	var ids []digest.Digest
+	for _, e := range entries {
+		if hex, ok := strings.CutSuffix(e.Name(), recordSuffix); ok {
+			ids = append(ids, digest.NewDigestFromEncoded(digest.SHA256, hex))
+		}
+	}
+	return ids, nil
+}
+
 // List returns all layers, sorted by diffID. Those that cannot be read are left out and named by the
 // error: a list beside an error is good as far as it goes.
 func (s *Store) List() ([]Layer, error) {

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"syscall"
 	"time"
 
@@ -200,7 +202,7 @@ func (e *Engine) Kill(ctx context.Context, user, name string) error {
 	if err := e.signal(ctx, c, sig, false); err != nil {
 		return fmt.Errorf("cannot kill container: %s: %w", user, err)
 	}
-	if sig == syscall.SIGKILL {
+	if c.endsBy(sig) {
 		if err := e.thaw(ctx, c); err != nil {
 			return fmt.Errorf("cannot kill container: %s: %w", user, err)
 		}
@@ -301,8 +303,20 @@ func (e *Engine) thaw(ctx context.Context, c *instance) error {
 	if c.State().Status != container.Paused {
 		return nil
 	}
-	if err := e.Unpause(ctx, c.ID); err != nil && !errdefs.IsConflict(err) && !errdefs.IsNotFound(err) { // both: it has ended
-		return err
+	err := e.Unpause(ctx, c.ID)
+	if errdefs.IsConflict(err) || errdefs.IsNotFound(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV) {
+		return nil // it has ended, and its cgroup with it
 	}
-	return nil
+	return err
+}
+
+// endsBy tells whether the signal is meant to end the container: KILL, its own stop signal, or any where it has no
+// stop signal of its own (as Docker sees it).
+func (c *instance) endsBy(sig syscall.Signal) bool {
+	own := c.Config().Process.StopSignal
+	if own == "" || sig == syscall.SIGKILL {
+		return true
+	}
+	parsed, err := ParseSignal(own)
+	return err == nil && parsed == sig
 }

@@ -61,8 +61,8 @@ func (e *Engine) CreateExec(ctx context.Context, user string, cfg ExecConfig) (i
 	if _, err := c.running(); err != nil {
 		return "", err
 	}
-	if c.State().Status == container.Paused {
-		return "", fmt.Errorf("container %s is paused, unpause the container before exec: %w", c.Name(), errdefs.ErrConflict)
+	if err := c.execPaused(user); err != nil {
+		return "", err
 	}
 	if len(cfg.Cmd) == 0 {
 		return "", fmt.Errorf("No exec command specified: %w", errdefs.ErrInvalidArgument) //nolint:staticcheck // Docker's sentence
@@ -178,6 +178,9 @@ func (e *Engine) startExec(ctx context.Context, c *instance, cfg ExecConfig, det
 	if err != nil {
 		return nil, err
 	}
+	if err := c.execPaused(c.ID); err != nil {
+		return nil, err
+	}
 	process, err := e.execProcess(ctx, c, shim, cfg)
 	if err != nil {
 		return nil, err
@@ -275,4 +278,13 @@ func (e *Engine) execProcess(ctx context.Context, c *instance, shim *runtime.Shi
 		merged.Isolation.Privileged = true
 	}
 	return bundle.Process(&merged, e.processInputs(c, who))
+}
+
+// execPaused refuses a paused container: with cgroups of version 1 a process that joins one does not even get to its
+// program.
+func (c *instance) execPaused(user string) error {
+	if c.State().Status != container.Paused {
+		return nil
+	}
+	return fmt.Errorf("Container %s is paused, unpause the container before exec: %w", user, errdefs.ErrConflict) //nolint:staticcheck // Docker's sentence
 }

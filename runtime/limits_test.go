@@ -64,6 +64,23 @@ func TestPauseAndUpdate(t *testing.T) {
 	}
 }
 
+// TestKillPaused: a frozen container takes KILL.
+func TestKillPaused(t *testing.T) {
+	b := newBench(t)
+	for _, all := range []bool{false, true} {
+		c := b.start(b.config(sh("sleep 1000 & sleep 1000")...))
+		if err := c.Pause(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Signal(t.Context(), 9, all); err != nil {
+			t.Fatal(err)
+		}
+		if exit := c.wait(); exit.Status != 137 {
+			t.Errorf("%+v", exit)
+		}
+	}
+}
+
 // TestHostPids: in the host's pid namespace nothing dies with the first process, and orphans come to the shim.
 func TestHostPids(t *testing.T) {
 	b := newBench(t)

@@ -63,6 +63,14 @@ func (g *group) killAll(ctx context.Context) error {
 	return g.Kill(ctx)
 }
 
+// release thaws what was killed while it was frozen: with version 1, it does not end before
+// (freezer-subsystem.rst). A failure is seen by the process staying, as with a kill that did nothing.
+func (g *group) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_ = g.Thaw(ctx) // of a group that is not frozen a write that does nothing; it may be gone already
+}
+
 // remove removes the cgroup.
 func (g *group) remove(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)

@@ -170,7 +170,11 @@ func (c *container) signal(r protocol.SignalRequest) error {
 	if r.All {
 		return c.group.signal(c.ctx, unix.Signal(r.Signal))
 	}
-	return signalTo(c.pidfd, unix.Signal(r.Signal))
+	err := signalTo(c.pidfd, unix.Signal(r.Signal))
+	if err == nil && unix.Signal(r.Signal) == unix.SIGKILL {
+		c.group.release(c.ctx)
+	}
+	return err
 }
 
 // signalTo signals the process that pidfd refers to, and no other that may have its pid by now.

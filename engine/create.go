@@ -68,7 +68,7 @@ func (e *Engine) create(ctx context.Context, req CreateRequest) (_ *instance, wa
 		return nil, nil, err
 	}
 	undo.Add(func() error { e.release(name, id); return nil })
-	if cfg.Network.Hostname == "" && cfg.Network.Mode != "host" {
+	if cfg.Network.Hostname == "" && cfg.Network.Mode != "host" && !strings.HasPrefix(cfg.Network.Mode, "container:") {
 		cfg.Network.Hostname = container.ShortID(id)
 	}
 	if err := e.store.Make(id); err != nil {

@@ -95,6 +95,11 @@ func (e *Engine) hostname(c *instance) string {
 	if cfg.Hostname != "" {
 		return cfg.Hostname
 	}
+	if other, joins := strings.CutPrefix(cfg.Mode, "container:"); joins {
+		if o, err := e.find(other); err == nil && !strings.HasPrefix(o.Config().Network.Mode, "container:") { // it may be c
+			return e.hostname(o)
+		}
+	}
 	if cfg.Mode == network.Host || c.Config().Isolation.UTSMode == "host" {
 		if name, err := os.Hostname(); err == nil {
 			return name

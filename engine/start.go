@@ -177,6 +177,9 @@ func (e *Engine) launch(ctx context.Context, c *instance, attach *runtime.Attach
 	if err != nil {
 		return nil, err
 	}
+	if err := e.join(ctx, cfg, &in, &files); err != nil {
+		return nil, err
+	}
 	spec, err := bundle.Spec(cfg, in)
 	if err != nil {
 		return nil, err
@@ -253,30 +256,35 @@ func listeners(s *network.Sandbox) []runtime.Listener {
 	return all
 }
 
-// inputs is what the OCI configuration needs to know of the machine and of other containers.
-func (e *Engine) inputs(c *instance, who identity) (bundle.Inputs, error) {
-	cfg, in := c.Config(), e.processInputs(c, who)
+// inputs is what the OCI configuration needs to know of the machine.
+func (e *Engine) inputs(c *instance, who identity) (in bundle.Inputs, err error) {
+	cfg := c.Config()
+	in = e.processInputs(c, who)
 	in.CgroupPath, in.CgroupV2, in.HostNetwork = e.cgroupPath(c), e.machine.cgroupV2, cfg.Network.Mode == network.Host
-	var err error
+	in.Devices, in.DeviceRules, err = devices(cfg.Isolation)
+	return in, err
+}
+
+// join names the namespaces of other containers, which files hold open until the start is over.
+func (e *Engine) join(ctx context.Context, cfg *container.Config, in *bundle.Inputs, files *descriptors) error {
 	for _, join := range []struct {
 		mode, kind string
 		to         *string
 	}{
-		{cfg.Isolation.PidMode, "pid", &in.JoinPID}, {cfg.Network.Mode, "net", &in.JoinNetwork},
+		{cfg.Isolation.PidMode, "pid", &in.JoinPID}, {cfg.Network.Mode, "net", &in.JoinNetwork}, {cfg.Network.Mode, "uts", &in.JoinUTS},
 	} {
 		other, joins := strings.CutPrefix(join.mode, "container:")
 		if !joins {
 			continue
 		}
-		if *join.to, err = e.namespaceOf(other, join.kind); err != nil {
-			return in, err
+		ns, err := e.namespaceOf(ctx, other, join.kind)
+		if err != nil {
+			return fmt.Errorf("cannot join the %s namespace: %w", join.kind, err)
 		}
-		if join.kind == "net" {
-			in.JoinUTS = strings.TrimSuffix(*join.to, "net") + "uts"
-		}
+		files.add(ns)
+		*join.to = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd())
 	}
-	in.Devices, in.DeviceRules, err = devices(cfg.Isolation)
-	return in, err
+	return nil
 }
 
 // processInputs is the part of inputs that a process in a running container needs.
@@ -287,17 +295,29 @@ func (e *Engine) processInputs(c *instance, who identity) bundle.Inputs {
 	}
 }
 
-// namespaceOf is the path of a running container's namespace.
-func (e *Engine) namespaceOf(user, kind string) (string, error) {
+// namespaceOf opens a running container's namespace. By a pid alone it could be another's: its shim says, after
+// the namespace was opened, that it is still there.
+func (e *Engine) namespaceOf(ctx context.Context, user, kind string) (*os.File, error) {
 	other, err := e.find(user)
 	if err != nil {
-		return "", fmt.Errorf("cannot join the %s namespace: %w: %w", kind, err, errdefs.ErrFailedPrecondition)
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrFailedPrecondition)
 	}
 	shim, err := other.running()
 	if err != nil {
-		return "", fmt.Errorf("cannot join the %s namespace of container %s, which is not running: %w", kind, other.Name(), errdefs.ErrConflict)
+		return nil, err
 	}
-	return fmt.Sprintf("/proc/%d/ns/%s", shim.Pid(), kind), nil
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", shim.Pid(), kind))
+	if err != nil {
+		return nil, err
+	}
+	state, err := shim.State(ctx)
+	if err == nil && state.Exited != nil {
+		err = fmt.Errorf("it has ended: %w", errdefs.ErrConflict)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 func (e *Engine) cgroupPath(c *instance) string {

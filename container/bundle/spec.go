@@ -59,7 +59,7 @@ func Spec(c *container.Config, in Inputs) (*specs.Spec, error) {
 	if c.Network.Domainname != "" {
 		s.Domainname = c.Network.Domainname
 	}
-	if c.Isolation.UTSMode == "host" {
+	if c.Isolation.UTSMode == "host" || in.JoinUTS != "" { // the name is another's
 		s.Hostname, s.Domainname = "", ""
 	}
 	s.Mounts = mounts(c)

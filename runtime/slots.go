@@ -17,6 +17,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/berth-engine/berth/runtime/cgroup"
 	"github.com/berth-engine/berth/runtime/compile"
 	"github.com/berth-engine/berth/runtime/protocol"
 )
@@ -364,6 +365,8 @@ func (w *slot) fits(cfg *Config) error {
 		return errors.New("the network is another")
 	case cfg.Root == nil:
 		return errors.New("the root is no descriptor")
+	case len(cgroup.More(cfg.Spec.Linux.Resources)) > 0:
+		return errors.New("its limits need controllers that the slot is not in")
 	}
 	return compile.Fits(w.model.spec, cfg.Spec)
 }

@@ -98,6 +98,29 @@ func TestSlotThatDoesNotFit(t *testing.T) {
 	})
 }
 
+// TestSlotWithoutController: the cgroup of a slot has the usual controllers only. A container that needs others
+// starts all the same, and what a slot leaves that its cgroup could not serve is gone at once: nobody waits for
+// its child, which is in the cgroup, to end by itself.
+func TestSlotWithoutController(t *testing.T) {
+	t.Run("warm/controller", func(t *testing.T) {
+		b := newBench(t)
+		cfg := b.config(sh("grep Cpus_allowed_list /proc/self/status")...)
+		b.warm = false
+		cfg.Spec.Linux.Resources = &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "0"}}
+		if got, exit := b.run(cfg); got.out != "Cpus_allowed_list:\t0\n" || exit.Status != 0 {
+			t.Errorf("%q, %+v", got.out, exit)
+		}
+		b.warm = true
+		cfg = b.config("/bin/true")
+		b.warm = false
+		period := uint64(1) // microsecond: none that the kernel takes
+		cfg.Spec.Linux.Resources = &specs.LinuxResources{CPU: &specs.LinuxCPU{Period: &period}}
+		if _, err := b.launcher.Start(t.Context(), cfg); err == nil {
+			t.Error("a period of 1 was taken")
+		}
+	})
+}
+
 // TestSlotKilled: a slot that died while it waited is no loss.
 func TestSlotKilled(t *testing.T) {
 	t.Run("warm/killed", func(t *testing.T) {

@@ -104,7 +104,7 @@ func launchContainer(ctx context.Context, m protocol.Message, s *slot) (_ *conta
 	if err := c.takeGroup(s); err != nil {
 		return nil, err
 	}
-	undo.Add(func() error { return c.group.remove(ctx) })
+	undo.Add(func() error { return errors.Join(c.group.killAll(ctx), c.group.remove(ctx)) }) // a slot's child waits in it
 	if err := c.group.limit(resources(req.Spec)); err != nil {
 		return nil, err
 	}

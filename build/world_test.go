@@ -326,19 +326,6 @@ func (e *events) log() string {
 	return b.String()
 }
 
-// named lists the names of vertices to which this happened.
-func (e *events) named(kind solver.EventKind) []string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var out []string
-	for _, ev := range e.all {
-		if ev.Kind == kind && ev.Name != "" {
-			out = append(out, ev.Name)
-		}
-	}
-	return out
-}
-
 type built struct {
 	Result
 	img ocispec.Image

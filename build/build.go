@@ -39,6 +39,7 @@ type Builder struct {
 	contexts *server.Store
 	cache    *cache.Cache
 	solver   *solver.Solver
+	patience time.Duration // patience, or what a test has
 
 	// builds is held for reading by what runs, and by Close for writing: it waits for them.
 	builds sync.RWMutex
@@ -69,7 +70,7 @@ func Open(ctx context.Context, opts Options) (*Builder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the builder: %w", err)
 	}
-	b := &Builder{opts: opts, contexts: contexts, cache: cache.Open(filepath.Join(opts.Root, journalFile)), stop: make(chan struct{})}
+	b := &Builder{opts: opts, contexts: contexts, cache: cache.Open(filepath.Join(opts.Root, journalFile)), patience: patience, stop: make(chan struct{})}
 	b.solver, err = solver.New(ctx, solver.Options{
 		Root: filepath.Join(opts.Root, solverDir), Layers: opts.Layers, Images: opts.Images, Executor: opts.Executor,
 		Cache: b.cache, Contents: contexts.Contents, HTTP: opts.HTTP, Log: opts.Log,
@@ -132,9 +133,10 @@ func (b *Builder) Build(ctx context.Context, req Request) (Result, error) {
 		return Result{}, err
 	}
 	var out Result
-	tell := b.teller(req.Progress)
+	heard := listen(req.Progress)
+	defer heard.close(ctx, b.patience)
 	warn := func(w frontend.Warning) {
-		tell(Event{Kind: solver.Warning, Time: time.Now(), Text: w.Text, Detail: w.Detail, URL: w.URL, File: w.File, Line: w.Line})
+		heard.tell(Event{Kind: solver.Warning, Time: time.Now(), Text: w.Text, Detail: w.Detail, URL: w.URL, File: w.File, Line: w.Line})
 	}
 	var warned sync.Mutex
 	graph, err := frontend.Dockerfile(ctx, frontend.Options{
@@ -160,7 +162,7 @@ func (b *Builder) Build(ctx context.Context, req Request) (Result, error) {
 	}
 	got, err := b.solver.Solve(ctx, graph.Definition, solver.Job{
 		Source: req.Source, Platform: graph.Platform, Credentials: req.Credentials, Pull: req.Pull,
-		AllowHost: req.AllowHost, AllowAll: req.AllowAll, Progress: tell, Now: time.Now(),
+		AllowHost: req.AllowHost, AllowAll: req.AllowAll, Progress: heard.tell, Now: time.Now(),
 	}, req.Hold)
 	if err != nil {
 		return Result{}, err
@@ -171,19 +173,6 @@ func (b *Builder) Build(ctx context.Context, req Request) (Result, error) {
 	}
 	out.Config, err = complete(graph.Config, got.Layers)
 	return out, err
-}
-
-// teller makes of a Progress one that gets one event at a time.
-func (b *Builder) teller(f func(Event)) func(Event) {
-	if f == nil {
-		return func(Event) {}
-	}
-	var mu sync.Mutex
-	return func(e Event) {
-		mu.Lock()
-		defer mu.Unlock()
-		f(e)
-	}
 }
 
 // Layers lists the layers that the cache may still need: they are roots when layers are deleted.

@@ -56,8 +56,10 @@ type Request struct {
 	// so that the caller can keep them. nil means that nobody does.
 	Hold func(diffIDs []digest.Digest)
 
-	// Progress gets every event, one call at a time, in order. It must not block for long. nil means
-	// nobody listens.
+	// Progress gets the events, one call at a time, in order, and all of them before Build returns. Where
+	// it is slow, the build goes on, and what steps wrote is left out beyond some MiB, with a word. Once
+	// the build's context has ended, it has a few seconds; a call that takes longer may outlive Build. nil
+	// means nobody listens.
 	Progress func(Event)
 }
 

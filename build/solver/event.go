@@ -33,7 +33,7 @@ type Event struct {
 	Name string
 
 	Stream int    // Log: 1 is stdout, 2 stderr
-	Data   []byte // Log; valid during the call only
+	Data   []byte // Log; not to be changed
 
 	Current, Total int64 // Status: bytes; Total is 0 where it is not known
 

@@ -1,6 +1,7 @@
 package solver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -16,7 +17,7 @@ type flight struct {
 	lands  bool                // it is done, or nobody waits: nobody may join; guarded by mu
 	log    []Event             // that it started and what was logged so far, for who joins late; guarded by mu
 	logged int                 // bytes in log; guarded by mu
-	hear   map[int]func(Event) // of builds that wait, by number; guarded by mu
+	hear   map[int]func(Event) // of builds that wait, by number; none of them blocks; guarded by mu
 	number int                 // of the next build; guarded by mu
 
 	// Set before done is closed.
@@ -28,15 +29,15 @@ type flight struct {
 // maxReplay is how many bytes of a step's output a build that joins late gets to see.
 const maxReplay = 256 << 10
 
-// emit tells everybody who waits.
+// emit tells everybody who waits. The event's Data is the caller's afterwards.
 func (f *flight) emit(e Event) {
+	e.Data = bytes.Clone(e.Data)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, hear := range f.hear {
 		hear(e)
 	}
 	if e.Kind == Started || e.Kind == Log && f.logged < maxReplay {
-		e.Data = append([]byte(nil), e.Data...)
 		f.log = append(f.log, e)
 		f.logged += len(e.Data)
 	}
@@ -96,18 +97,34 @@ func (s *Solver) once(ctx context.Context, key string, gone <-chan struct{}, hea
 
 // board joins the flight of key, or makes one.
 func (s *Solver) board(key string, hear func(Event)) (f *flight, number int, mine bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if f, ok := s.flights[key]; ok {
+	var over *flight
+	for {
+		f, mine = s.flightOf(key, over, hear)
+		if mine {
+			return f, firstNumber, true
+		}
 		if number, ok := f.join(hear); ok {
 			return f, number, false
 		}
+		over = f
 	}
-	f = &flight{done: make(chan struct{}), hear: map[int]func(Event){}}
+}
+
+// firstNumber is that of the build that makes a flight.
+const firstNumber = 1
+
+// flightOf gives the flight of key, or, where there is none or only the one that is over, a new one in
+// which the build with hear is.
+func (s *Solver) flightOf(key string, over *flight, hear func(Event)) (f *flight, mine bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f, ok := s.flights[key]; ok && f != over {
+		return f, false
+	}
+	f = &flight{done: make(chan struct{}), hear: map[int]func(Event){firstNumber: hear}, number: firstNumber}
 	f.ctx, f.cancel = context.WithCancel(s.ctx)
 	s.flights[key] = f
-	number, _ = f.join(hear)
-	return f, number, true
+	return f, true
 }
 
 func (s *Solver) start(f *flight, key string, gone <-chan struct{}, run func(ctx context.Context, emit func(Event)) (*execution, error)) {

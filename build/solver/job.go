@@ -26,8 +26,6 @@ type job struct {
 	nodes map[*vertex]*pending // guarded by mu
 	steps int                  // vertices that could have run; guarded by mu
 	hits  int                  // those of them that did not have to; guarded by mu
-
-	telling sync.Mutex // one Progress at a time
 }
 
 // pending is a node that is being made, once.
@@ -137,8 +135,6 @@ func (j *job) tell(e Event) {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
-	j.telling.Lock()
-	defer j.telling.Unlock()
 	j.Progress(e)
 }
 

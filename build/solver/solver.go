@@ -217,6 +217,6 @@ type Job struct {
 	Pull        bool
 	AllowHost   bool
 	AllowAll    bool
-	Progress    func(Event) // one call at a time; may be nil
+	Progress    func(Event) // must not block: locks are held that other jobs need; called concurrently; may be nil
 	Now         time.Time   // of the build; for files that a Dockerfile has in it
 }

@@ -3,16 +3,20 @@ package runtime_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/berth-engine/berth/runtime"
+	"github.com/berth-engine/berth/runtime/protocol"
 )
 
 // TestSlots has containers that take warm slots pass what others pass.
@@ -183,6 +187,9 @@ func TestReuse(t *testing.T) {
 			b.until("both slots wait again", func() bool { return b.launcher.Waiting() == 2 })
 			shim := shims[slices.IndexFunc(shims, childOfOurs)] // the child that waits in it has the same name
 			kept[shim]++
+			b.until("it has let go of the container", func() bool { // its record is the last that it closes
+				return !slices.Contains(descriptors(shim), filepath.Join(cfg.Dir, protocol.RecordName))
+			})
 			switch now := descriptors(shim); kept[shim] {
 			case 1:
 				first[shim] = now
@@ -194,6 +201,51 @@ func TestReuse(t *testing.T) {
 			}
 			return false
 		})
+	})
+}
+
+// TestReusePublished: a shim that keeps another container has nothing left of the connections of the one before, also
+// where neither side of them says anything.
+func TestReusePublished(t *testing.T) {
+	t.Run("warm/published", func(t *testing.T) {
+		b := newBench(t)
+		to := echo(t)
+		cfg := b.config("/bin/sleep", "1000")
+		socket, addr := published(t, "tcp")
+		cfg.Listeners = []runtime.Listener{{Socket: socket, Proto: "tcp", To: to}}
+		c := b.start(cfg)
+		shim := c.shimPid()
+		if err := socket.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil { // it is carried
+				t.Fatal(err)
+			}
+			defer func() {
+				if n, err := conn.Read(make([]byte, 1)); n != 0 || os.IsTimeout(err) {
+					t.Errorf("the connection is still open: %d bytes, %v", n, err)
+				}
+				if gone(shim) {
+					t.Error("the shim was not used again")
+				}
+			}()
+		}
+		if err := c.Signal(t.Context(), 9, false); err != nil {
+			t.Fatal(err)
+		}
+		c.wait()
 	})
 }
 

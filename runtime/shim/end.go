@@ -43,6 +43,9 @@ func (c *container) end() {
 
 // close gives back what is held until all was said.
 func (c *container) close() error {
+	for _, p := range c.proxies {
+		p.hangUp()
+	}
 	for _, f := range append(c.held, c.root, c.pidfd) {
 		if f != nil {
 			_ = f.Close() // opened to be held

@@ -19,7 +19,16 @@ type proxy struct {
 	socket *os.File
 	raw    syscall.RawConn
 	to     netip.AddrPort
+	room   chan struct{}  // has one for each TCP connection
+	work   sync.WaitGroup // all of its goroutines
+
+	mu   sync.Mutex
+	held map[*os.File]bool // sockets of the TCP connections; guarded by mu
+	over bool              // there are to be none any more; guarded by mu
 }
+
+// tcpClients is how many TCP connections a port carries at once. The next one waits in the kernel.
+const tcpClients = 1024
 
 // startProxies takes over the sockets. One that cannot be used is closed: its port is then served by the firewall only.
 func startProxies(layout []protocol.Listener, sockets []*os.File) (all []*proxy) {
@@ -30,9 +39,9 @@ func startProxies(layout []protocol.Listener, sockets []*os.File) (all []*proxy)
 		}
 		all = append(all, p)
 		if l.Proto == "udp" {
-			go p.serveUDP()
+			p.work.Go(p.serveUDP)
 		} else {
-			go p.serveTCP()
+			p.work.Go(p.serveTCP)
 		}
 	}
 	return all
@@ -48,7 +57,7 @@ func newProxy(socket *os.File, to netip.AddrPort) (*proxy, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
-	p := &proxy{socket: os.NewFile(uintptr(fd), "published port"), to: to}
+	p := &proxy{socket: os.NewFile(uintptr(fd), "published port"), to: to, room: make(chan struct{}, tcpClients), held: map[*os.File]bool{}}
 	if p.raw, err = p.socket.SyscallConn(); err != nil {
 		return nil, errors.Join(err, p.socket.Close())
 	}
@@ -64,27 +73,67 @@ func duplicate(f *os.File) (fd int, err error) {
 	return fd, errors.Join(e, err)
 }
 
-// close gives the port back: when it returns, another program can have it.
+// close gives the port back: when it returns, another program can have it. Connections that are open stay.
 func (p *proxy) close() { _ = p.socket.Close() }
+
+// hangUp ends the connections of a proxy that was closed, and returns when nothing is left of it.
+func (p *proxy) hangUp() {
+	p.mu.Lock()
+	p.over = true
+	for f := range p.held {
+		_ = f.Close() // who reads, writes or waits for it notices
+	}
+	p.mu.Unlock()
+	p.work.Wait()
+}
+
+// hold notes a connection's socket. Where there are to be none any more, it closes it.
+func (p *proxy) hold(f *os.File) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		_ = f.Close()
+		return false
+	}
+	p.held[f] = true
+	return true
+}
+
+func (p *proxy) drop(f *os.File) {
+	p.mu.Lock()
+	delete(p.held, f)
+	p.mu.Unlock()
+	_ = f.Close()
+}
 
 func (p *proxy) serveTCP() {
 	for {
+		p.room <- struct{}{} // hangUp makes room
 		client, err := acceptOne(p.raw)
 		if err != nil {
 			return
 		}
-		go p.carry(client)
+		p.work.Go(func() {
+			p.carry(client)
+			<-p.room
+		})
 	}
 }
 
 // carry connects the client with the container and copies both ways until both are done.
 func (p *proxy) carry(client *os.File) {
-	defer client.Close()
+	if !p.hold(client) {
+		return
+	}
+	defer p.drop(client)
 	server, err := dial(unix.SOCK_STREAM, p.to)
-	if err != nil {
+	if err != nil || !p.hold(server) {
 		return // the client sees the connection end, as it would without a proxy
 	}
-	defer server.Close()
+	defer p.drop(server)
+	if err := connected(server); err != nil {
+		return
+	}
 	a, err1 := client.SyscallConn()
 	b, err2 := server.SyscallConn()
 	if err1 != nil || err2 != nil {
@@ -99,7 +148,7 @@ func (p *proxy) carry(client *os.File) {
 	both.Wait()
 }
 
-// dial connects a socket that does not block, and waits until it is connected.
+// dial connects a socket that does not block. One of TCP may still be connecting.
 func dial(kind int, to netip.AddrPort) (*os.File, error) {
 	family, address := sockaddr(to)
 	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -107,16 +156,13 @@ func dial(kind int, to netip.AddrPort) (*os.File, error) {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	err = unix.Connect(fd, address)
-	f := os.NewFile(uintptr(fd), to.String())
-	if errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.EINTR) {
-		err = connected(f)
+	if err != nil && err != unix.EINPROGRESS && err != unix.EINTR {
+		return nil, errors.Join(os.NewSyscallError("connect", err), unix.Close(fd))
 	}
-	if err != nil {
-		return nil, errors.Join(os.NewSyscallError("connect", err), f.Close())
-	}
-	return f, nil
+	return os.NewFile(uintptr(fd), to.String()), nil
 }
 
+// connected waits until the socket is connected.
 func connected(f *os.File) error {
 	raw, err := f.SyscallConn()
 	if err != nil {

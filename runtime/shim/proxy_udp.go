@@ -90,7 +90,7 @@ func (t *udpTable) server(client unix.Sockaddr, origin []byte) *os.File {
 	}
 	_ = f.SetReadDeadline(time.Now().Add(udpIdle))
 	t.by[key] = f
-	go t.answer(key, f, client, origin)
+	t.proxy.work.Go(func() { t.answer(key, f, client, origin) })
 	return f
 }
 

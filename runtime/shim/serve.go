@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -53,6 +54,9 @@ func (c *container) accept() {
 	}
 }
 
+// scarcity is how long nothing is accepted when there were no descriptors left.
+const scarcity = 50 * time.Millisecond
+
 // acceptOne returns the next connection; an error only when the socket is closed.
 func acceptOne(raw syscall.RawConn) (*os.File, error) {
 	for {
@@ -70,8 +74,10 @@ func acceptOne(raw syscall.RawConn) (*os.File, error) {
 			return os.NewFile(uintptr(fd), "connection"), nil
 		case unix.EBADF, unix.EINVAL:
 			return nil, err
+		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+			time.Sleep(scarcity) // the connection still waits: asking at once would be asking for ever
 		}
-		// A connection that was given up meanwhile, or no descriptors left: the next one may do better.
+		// A connection that was given up meanwhile, or something is scarce: the next one may do better.
 	}
 }
 

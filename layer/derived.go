@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berth-engine/berth/internal/atomicfile"
+	"github.com/berth-engine/berth/internal/deeptree"
 	"github.com/berth-engine/berth/layer/erofs"
 )
 
@@ -100,7 +101,7 @@ func (s *Store) removeDerivedFile(ctx context.Context, name string) error {
 		return err
 	}
 	defer low.free()
-	return errors.Join(s.unmount(low), removed(filepath.Join(s.derived, name+fileSuffix)), removeTree(filepath.Join(s.unpacked, name)))
+	return errors.Join(s.unmount(low), removed(filepath.Join(s.derived, name+fileSuffix)), deeptree.Remove(filepath.Join(s.unpacked, name)))
 }
 
 func (s *Store) forgetTops() {

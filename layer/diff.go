@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-engine/berth/internal/deeptree"
 	"github.com/berth-engine/berth/internal/inroot"
 )
 
@@ -400,7 +401,7 @@ func (d *diff) remove(n *node) error {
 		return err
 	}
 	defer dir.Close()
-	return removeAt(dir, path.Base(n.path))
+	return deeptree.RemoveAt(dir, path.Base(n.path))
 }
 
 // changes lists what is not left out, as `docker diff` does.

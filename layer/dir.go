@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-engine/berth/internal/deeptree"
 	"github.com/berth-engine/berth/layer/unpack"
 )
 
@@ -51,7 +52,7 @@ func (d *dir) unpack(ctx context.Context, file, tree string) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("unpack the layer: %w", err), removeTree(aside))
+			err = errors.Join(fmt.Errorf("unpack the layer: %w", err), deeptree.Remove(aside))
 		}
 	}()
 	root, err := os.Open(aside)

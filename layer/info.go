@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/berth-engine/berth/internal/deeptree"
 	"github.com/berth-engine/berth/layer/erofs"
 )
 
@@ -68,7 +69,7 @@ func (s *Store) probe(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() {
-		err = errors.Join(err, unmountAt(target), removeTree(filepath.Join(s.unpacked, filepath.Base(target))))
+		err = errors.Join(err, unmountAt(target), deeptree.Remove(filepath.Join(s.unpacked, filepath.Base(target))))
 	}()
 	if err := s.forms.mount(ctx, object{name: filepath.Base(target), file: file.Name(), rec: recordOf(res)}, target); err != nil {
 		return err

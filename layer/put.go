@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-engine/berth/internal/atomicfile"
+	"github.com/berth-engine/berth/internal/deeptree"
 	"github.com/berth-engine/berth/layer/erofs"
 )
 
@@ -225,7 +226,7 @@ func (s *Store) reclaim(diffID digest.Digest) {
 	if _, err := os.Lstat(s.layerRecord(diffID)); !errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	_ = errors.Join(removed(s.layerFile(diffID)), removeTree(filepath.Join(s.unpacked, diffID.Encoded())))
+	_ = errors.Join(removed(s.layerFile(diffID)), deeptree.Remove(filepath.Join(s.unpacked, diffID.Encoded())))
 }
 
 // Tar returns the layer's tar, byte for byte as it was put. The caller closes it.
@@ -333,7 +334,7 @@ func (s *Store) repair(ctx context.Context, diffID digest.Digest, low *lower) er
 // pinned.
 func (s *Store) dismount(diffID digest.Digest, low *lower) error {
 	s.forget(diffID)
-	return errors.Join(s.unmount(low), removeTree(filepath.Join(s.unpacked, diffID.Encoded())))
+	return errors.Join(s.unmount(low), deeptree.Remove(filepath.Join(s.unpacked, diffID.Encoded())))
 }
 
 // tarWithin returns the tar in the layer file f as its record delimits it or, where the record is

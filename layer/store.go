@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berth-engine/berth/internal/deeptree"
 	"github.com/berth-engine/berth/layer/erofs"
 )
 
@@ -125,7 +126,7 @@ func (s *Store) emptyTmp(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return
 			}
-			_ = removeTree(filepath.Join(s.tmp, e.Name())) // the next Open tries again
+			_ = deeptree.RemoveContext(ctx, filepath.Join(s.tmp, e.Name())) // the next Open tries again
 		}
 	})
 	return nil

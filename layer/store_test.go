@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -269,52 +268,5 @@ func TestSweep(t *testing.T) {
 	}
 	if _, err := s.Get(lost); !errdefs.IsNotFound(err) {
 		t.Error(err)
-	}
-}
-
-func TestRemoveTree(t *testing.T) {
-	s := newStore(t, Auto)
-	outside := filepath.Join(s.tmp, "outside")
-	if err := os.WriteFile(outside, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	// Deeper than a path is long, and than removeAt keeps open.
-	top := filepath.Join(s.tmp, "top")
-	if err := os.Mkdir(top, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	root, err := os.OpenRoot(top)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 600 {
-		next, err := root.OpenRoot(".")
-		if err == nil {
-			err = root.Mkdir("dddddddddd", 0)
-		}
-		if err == nil {
-			err = errors.Join(root.Symlink(outside, "link"), root.WriteFile("file", nil, 0))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		next.Close()
-		if next, err = root.OpenRoot("dddddddddd"); err != nil {
-			t.Fatal(err)
-		}
-		root.Close()
-		root = next
-	}
-	root.Close()
-	for range 2 { // the second time there is nothing
-		if err := removeTree(top); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if left, err := os.ReadDir(s.tmp); err != nil || len(left) != 1 {
-		t.Errorf("left: %v %v", left, err)
-	}
-	if _, err := os.Stat(outside); errors.Is(err, fs.ErrNotExist) {
-		t.Error("a link was followed")
 	}
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/berth-engine/berth/internal/deeptree"
 )
 
 // Upper is the writable directory of one container or build step. Its methods follow no link out of
@@ -385,7 +387,7 @@ func (u *Upper) Size(ctx context.Context) (int64, error) {
 // Destroy deletes the upper's directory, whatever of it is there. It is idempotent. The upper must be
 // unmounted.
 func (u *Upper) Destroy() error {
-	if err := removeTree(u.dir); err != nil {
+	if err := deeptree.Remove(u.dir); err != nil {
 		return fmt.Errorf("delete the writable layer %s: %w", u.dir, err)
 	}
 	return nil

@@ -13,40 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fewDescriptors lets the test's process open few files beside those that it has.
-func fewDescriptors(t *testing.T) {
-	t.Helper()
-	var was unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &was) })
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: kept + 40, Max: was.Max}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// deep makes directories of a name of 10 letters within one another in dir, with what fill puts into each.
-func deep(t *testing.T, dir string, levels int, fill func(dir *os.Root, level int) error) {
-	t.Helper()
-	at, err := os.OpenRoot(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range levels {
-		if err := errors.Join(at.Mkdir("dddddddddd", 0o700), fill(at, i)); err != nil {
-			t.Fatal(err)
-		}
-		next, err := at.OpenRoot("dddddddddd")
-		if err != nil {
-			t.Fatal(err)
-		}
-		at.Close()
-		at = next
-	}
-	at.Close()
-}
-
 func TestDeep(t *testing.T) {
 	dir := t.TempDir()
 	outside := filepath.Join(dir, "outside")
@@ -59,7 +25,7 @@ func TestDeep(t *testing.T) {
 	// Deeper than a path is long, and than there are descriptors; wide where directories are closed.
 	const levels = 3000
 	wide := 0
-	deep(t, top, levels, func(d *os.Root, level int) error {
+	testroot.Deep(t, top, levels, func(d *os.Root, level int) error {
 		err := errors.Join(d.Symlink(outside, "link"), d.WriteFile("file", []byte("1234567890"), 0o600))
 		if level%1000 == kept+1 {
 			for i := range 300 {
@@ -70,7 +36,7 @@ func TestDeep(t *testing.T) {
 		}
 		return err
 	})
-	fewDescriptors(t)
+	testroot.FewDescriptors(t, kept+40)
 	if got, want := Size(t.Context(), top), int64(levels*10+wide); got != want {
 		t.Errorf("%d bytes, want %d", got, want)
 	}
@@ -236,7 +202,7 @@ func TestMoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	const levels = kept + 20
-	deep(t, top, levels, func(d *os.Root, level int) error { return d.WriteFile(fmt.Sprint("file", level), nil, 0o600) })
+	testroot.Deep(t, top, levels, func(d *os.Root, level int) error { return d.WriteFile(fmt.Sprint("file", level), nil, 0o600) })
 	moved := top // its name when the walk is below it
 	for range kept + 10 {
 		moved = filepath.Join(moved, "dddddddddd")

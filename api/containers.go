@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -169,7 +170,7 @@ func hasPort(c engine.Container, v string, published bool) bool {
 // summary is a line of ps.
 func (s *Server) summary(c engine.Container) *dockercontainer.Summary {
 	out := &dockercontainer.Summary{
-		ID: c.ID, Names: []string{"/" + c.Name}, Image: c.Config.Image, ImageID: c.Config.ImageID.String(), Command: strings.Join(c.Config.Process.Args(), " "),
+		ID: c.ID, Names: []string{"/" + c.Name}, Image: c.Config.Image, ImageID: c.Config.ImageID.String(), Command: commandLine(c.Config.Process.Args()),
 		Created: c.Created.Unix(), Ports: []dockercontainer.PortSummary{}, Labels: c.Config.Labels,
 		State: dockercontainer.ContainerState(c.State.Status), Status: status(c.State, time.Now()), Mounts: mountPoints(c),
 		NetworkSettings: &dockercontainer.NetworkSettingsSummary{Networks: networkSettings(c).Networks},
@@ -235,6 +236,17 @@ func timeoutOf(r *http.Request) (*int, error) {
 		return nil, err
 	}
 	return &n, nil
+}
+
+// commandLine is a command as Docker lists it: what has a blank in it stands between quotes.
+func commandLine(args []string) string {
+	words := slices.Clone(args)
+	for i, w := range words {
+		if i > 0 && strings.Contains(w, " ") {
+			words[i] = "'" + w + "'"
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 func (s *Server) stopContainer(w http.ResponseWriter, r *http.Request) error {

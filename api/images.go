@@ -111,9 +111,13 @@ func (s *Server) listImages(w http.ResponseWriter, r *http.Request) error {
 	}
 	list := []*image.Summary{}
 	for _, i := range all {
-		if match(i) {
-			list = append(list, summarize(i))
+		if !match(i) {
+			continue
 		}
+		if len(f["reference"]) > 0 { // the other names of the image are not asked for
+			i.Names = slices.DeleteFunc(slices.Clone(i.Names), func(n reference.Named) bool { return !f.reference(n) })
+		}
+		list = append(list, summarize(i))
 	}
 	if truth(r.URL.Query(), "shared-size", false) {
 		u, err := s.engine.Usage(r.Context())
@@ -188,12 +192,15 @@ func (s *Server) matchImage(f filters) (func(engine.Image) bool, error) {
 		if !until.IsZero() && at.After(until) {
 			return false
 		}
-		return f.labels(i.Config.Config.Labels) && f.any("reference", func(pattern string) bool {
-			return slices.ContainsFunc(i.Names, func(n reference.Named) bool {
-				return glob(pattern, reference.FamiliarString(n)) || glob(pattern, reference.FamiliarName(n))
-			})
-		})
+		return f.labels(i.Config.Config.Labels) && (len(f["reference"]) == 0 || slices.ContainsFunc(i.Names, f.reference))
 	}, nil
+}
+
+// reference tells whether a name is asked for.
+func (f filters) reference(n reference.Named) bool {
+	return f.any("reference", func(pattern string) bool {
+		return glob(pattern, reference.FamiliarString(n)) || glob(pattern, reference.FamiliarName(n))
+	})
 }
 
 func (s *Server) history(w http.ResponseWriter, name string) error {

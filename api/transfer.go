@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/berth-engine/berth/engine"
 	"github.com/berth-engine/berth/registry"
+	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
 )
@@ -157,12 +159,47 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request, name string) error
 	if o.Credentials, err = credentials(r.Header.Get("X-Registry-Auth")); err != nil {
 		return err
 	}
+	refs := []reference.Named{ref}
+	if bare, err := reference.ParseNormalizedNamed(name); err == nil && reference.IsNameOnly(bare) && r.URL.Query().Get("tag") == "" {
+		if refs, err = s.tagsOf(bare); err != nil {
+			return err
+		}
+	}
 	lines := newLines(w)
 	begin := sync.OnceFunc(func() {
 		lines.send(jsonstream.Message{Status: "The push refers to repository [" + ref.Name() + "]"})
 	})
 	o.Progress = func(ev registry.Event) { begin(); lines.send(pushLine(ev)) }
-	pushed, err := s.engine.Push(r.Context(), ref, o)
+	for _, ref := range refs {
+		if err := s.pushOne(r.Context(), ref, o, begin, lines); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tagsOf are the tags that a repository has here.
+func (s *Server) tagsOf(repository reference.Named) (refs []reference.Named, err error) {
+	images, err := s.engine.Images()
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range images {
+		for _, n := range i.Names {
+			if _, tagged := n.(reference.Tagged); tagged && n.Name() == repository.Name() {
+				refs = append(refs, n)
+			}
+		}
+	}
+	if len(refs) == 0 {
+		return nil, fmt.Errorf("An image does not exist locally with the tag: %s: %w", reference.FamiliarName(repository), errdefs.ErrNotFound) //nolint:staticcheck // Docker's sentence
+	}
+	return refs, nil
+}
+
+// pushOne pushes one tag. Once a line was sent, errors are lines.
+func (s *Server) pushOne(ctx context.Context, ref reference.Named, o engine.PushOptions, begin func(), lines *lines) error {
+	pushed, err := s.engine.Push(ctx, ref, o)
 	if err != nil {
 		return lines.fail(err)
 	}

@@ -33,6 +33,9 @@ func setupPull(a *App, c *cobra.Command) {
 		if o.all && (tag != "" || digest != "") {
 			return errors.New("a tag cannot be used with --all-tags/-a")
 		}
+		if o.all {
+			return withCode(125, errors.New("--all-tags is not supported yet for pull: name the tags"))
+		}
 		if !o.all && tag == "" && digest == "" && !o.quiet {
 			a.printf("Using default tag: latest\n")
 		}
@@ -140,7 +143,7 @@ func (a *App) push(ctx context.Context, o pushOptions, ref string) error {
 	if err := a.followReport(ctx, engine, req, a.Out, o.quiet); err != nil {
 		return err
 	}
-	if o.quiet {
+	if o.quiet && !o.all {
 		a.printf("%s\n", canonical(name+":"+tag))
 	}
 	return nil

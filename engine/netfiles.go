@@ -174,6 +174,9 @@ func (e *Engine) hosts(c *instance) ([]byte, error) {
 			return nil, err
 		}
 		for _, entry := range entries {
+			if cfg.Domainname != "" && len(entry.Names) > 0 && entry.Names[0] == cfg.Hostname {
+				entry.Names = append([]string{cfg.Hostname + "." + cfg.Domainname}, entry.Names...)
+			}
 			fmt.Fprintf(&b, "%s\t%s\n", entry.Addr, strings.Join(entry.Names, " "))
 		}
 	}

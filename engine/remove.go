@@ -30,6 +30,8 @@ func (e *Engine) Remove(ctx context.Context, user string, o RemoveOptions) error
 	if c.Config().AutoRemove && !o.Volumes { // whoever comes first takes all
 		o.Volumes = true
 	}
+	gone, cancel := c.Wait(container.Removed)
+	defer cancel()
 	for {
 		if c.State().Status.Active() || c.State().Status == container.Restarting {
 			if !o.Force {
@@ -39,14 +41,30 @@ func (e *Engine) Remove(ctx context.Context, user string, o RemoveOptions) error
 				return fmt.Errorf("could not kill container %s before it is removed: %w", c.Name(), err)
 			}
 		}
-		if err := e.remove(ctx, c, o); !o.Force || !errors.Is(err, errStarted) {
+		err := e.remove(ctx, c, o)
+		switch {
+		case !o.Force || err == nil:
+			return err
+		case errors.Is(err, errStarted):
+		case errors.Is(err, errRemoving) && c.Config().AutoRemove: // at its end, by itself
+			select {
+			case <-gone:
+				return nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		default:
 			return err
 		}
 	}
 }
 
-// errStarted says that a container was started between a look at it and its removal.
-var errStarted = errdefs.ErrConflict.WithMessage("it was started meanwhile")
+var (
+	// errStarted says that a container was started between a look at it and its removal.
+	errStarted = errdefs.ErrConflict.WithMessage("it was started meanwhile")
+	// errRemoving says that somebody else removes it, or has.
+	errRemoving = errdefs.ErrConflict.WithMessage("it is already in progress")
+)
 
 // kill ends a container and waits until that has been dealt with.
 func (e *Engine) kill(ctx context.Context, c *instance) error {
@@ -77,7 +95,7 @@ func (e *Engine) remove(ctx context.Context, c *instance, o RemoveOptions) error
 	defer release()
 	switch s := c.State().Status; {
 	case s == container.Removing:
-		return fmt.Errorf("removal of container %s is already in progress: %w", c.Name(), errdefs.ErrConflict)
+		return fmt.Errorf("removal of container %s: %w", c.Name(), errRemoving)
 	case s.Active():
 		return fmt.Errorf("remove container %s: %w", c.Name(), errStarted)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/berth-engine/berth/internal/inroot"
 	"github.com/containerd/errdefs"
@@ -48,8 +49,12 @@ func lookUp(root *os.File, who string, groups []string) (identity, error) {
 		}
 		sgids = append(sgids, more...)
 	}
+	// The group itself is among them: a program with the setgid bit must not lose what it denies (CVE-2022-36109).
+	id.groups = []uint32{id.gid}
 	for _, g := range sgids {
-		id.groups = append(id.groups, uint32(g))
+		if !slices.Contains(id.groups, uint32(g)) {
+			id.groups = append(id.groups, uint32(g))
+		}
 	}
 	return id, nil
 }

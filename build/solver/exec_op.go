@@ -24,9 +24,9 @@ type execStep struct{ op *pb.ExecOp }
 func (e execStep) allowed(j *job) error {
 	switch {
 	case e.op.Security == pb.SecurityMode_INSECURE && !j.AllowAll:
-		return fmt.Errorf("RUN --security=insecure is not allowed here; start the build with --allow security.insecure: %w", errdefs.ErrPermissionDenied)
+		return fmt.Errorf("RUN --security=insecure is not supported: %w", errdefs.ErrPermissionDenied)
 	case e.op.Network == pb.NetMode_HOST && !j.AllowHost:
-		return fmt.Errorf("RUN --network=host is not allowed here; start the build with --allow network.host: %w", errdefs.ErrPermissionDenied)
+		return fmt.Errorf("RUN --network=host is not allowed here; start the build with --network host: %w", errdefs.ErrPermissionDenied)
 	case len(e.op.CdiDevices) > 0:
 		return fmt.Errorf("RUN --device=%s: devices cannot be given to build steps yet: %w", e.op.CdiDevices[0].Name, errdefs.ErrNotImplemented)
 	}

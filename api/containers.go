@@ -238,6 +238,14 @@ func timeoutOf(r *http.Request) (*int, error) {
 	return &n, nil
 }
 
+func (s *Server) top(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.engine.Top(r.Context(), r.PathValue("id"), strings.Fields(r.URL.Query().Get("ps_args")))
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, map[string]any{"Titles": p.Titles, "Processes": p.Rows})
+}
+
 // commandLine is a command as Docker lists it: what has a blank in it stands between quotes.
 func commandLine(args []string) string {
 	words := slices.Clone(args)

@@ -74,6 +74,7 @@ func (s *Server) routes() {
 		"POST /containers/{id}/wait":    s.waitContainer,
 		"POST /containers/{id}/attach":  s.attachContainer,
 		"GET /containers/{id}/logs":     s.logs,
+		"GET /containers/{id}/top":      s.top,
 		"GET /containers/{id}/changes":  s.changes,
 		"GET /containers/{id}/export":   s.export,
 		"HEAD /containers/{id}/archive": s.statArchive,

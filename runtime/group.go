@@ -75,6 +75,16 @@ func (s *Shim) Stats() (stats cgroup.Stats, err error) {
 	return stats, err
 }
 
+// Pids lists the processes of the container, in the engine's pid namespace. They are for showing, never for
+// sending signals.
+func (s *Shim) Pids() (pids []int, err error) {
+	err = s.withGroup(func(g *cgroup.Group) error {
+		pids, err = g.Procs()
+		return err
+	})
+	return pids, err
+}
+
 func (s *Shim) withGroup(do func(*cgroup.Group) error) error {
 	g, err := s.launcher.group(s.cgroup)
 	if err == nil {

@@ -6,23 +6,21 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/moby/buildkit/solver/pb"
 	"golang.org/x/sys/unix"
-
-	"github.com/berth-engine/berth/build/cache"
 )
 
 // cacheMounts are the directories of RUN --mount=type=cache. Each is a directory with the tree in it
 // ("data"), and a file that says what it is for ("name").
 type cacheMounts struct {
 	dir string
-
-	preparing sync.Mutex // before mu
 
 	mu    sync.Mutex
 	locks map[string]*mountLock // by directory; guarded by mu
@@ -33,21 +31,49 @@ type mountLock struct {
 	users     int  // guarded by cacheMounts.mu
 	exclusive bool // guarded by cacheMounts.mu
 	changed   chan struct{}
+	preparing chan struct{} // has a value while one of the users prepares the directory
 }
 
-// take claims a directory for a cache mount, in the given way, and returns it with its release. Of a
-// private mount that is in use there is a second directory, and so on; a locked one is waited for.
-func (c *cacheMounts) take(ctx context.Context, name string, sharing pb.CacheSharingOpt) (dir string, release func(), err error) {
-	sum := sha256.Sum256([]byte(name))
-	base := hex.EncodeToString(sum[:16])
+// cacheUse is a cache mount that somebody uses, until release.
+type cacheUse struct {
+	dir     string
+	lock    *mountLock
+	release func()
+}
+
+// takeAll claims a directory for each cache mount of a step, by name: one after the other in the order
+// of their names, so that two steps never wait for each other. Nothing is claimed after an error. The
+// caller does nothing while it has them that could wait for another step.
+func (c *cacheMounts) takeAll(ctx context.Context, wanted map[string]*cacheMount) (_ map[string]*cacheUse, err error) {
+	uses := map[string]*cacheUse{}
+	defer func() {
+		if err != nil {
+			for _, u := range uses {
+				u.release()
+			}
+		}
+	}()
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		if uses[name], err = c.take(ctx, name, wanted[name].sharing); err != nil {
+			delete(uses, name)
+			return nil, err
+		}
+	}
+	return uses, nil
+}
+
+// take claims a directory for a cache mount, in the given way. Of a private mount that is in use there
+// is a second directory, and so on; a locked one is waited for.
+func (c *cacheMounts) take(ctx context.Context, name string, sharing pb.CacheSharingOpt) (*cacheUse, error) {
+	base := dirOf(name)
 	for n := 0; ; {
 		key := base
 		if n > 0 {
 			key = fmt.Sprintf("%s-%d", base, n)
 		}
-		release, wait := c.try(key, sharing)
-		if release != nil {
-			return filepath.Join(c.dir, key), release, nil
+		use, wait := c.try(key, sharing)
+		if use != nil {
+			return use, nil
 		}
 		if sharing == pb.CacheSharingOpt_PRIVATE {
 			n++
@@ -55,18 +81,25 @@ func (c *cacheMounts) take(ctx context.Context, name string, sharing pb.CacheSha
 		}
 		select {
 		case <-ctx.Done():
-			return "", nil, ctx.Err()
+			return nil, ctx.Err()
 		case <-wait:
 		}
 	}
 }
 
-func (c *cacheMounts) try(key string, sharing pb.CacheSharingOpt) (release func(), wait <-chan struct{}) {
+// dirOf names the directory of a cache mount.
+func dirOf(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:16])
+}
+
+// try claims a directory, or gives what to wait for.
+func (c *cacheMounts) try(key string, sharing pb.CacheSharingOpt) (_ *cacheUse, wait <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	l := c.locks[key]
 	if l == nil {
-		l = &mountLock{changed: make(chan struct{})}
+		l = &mountLock{changed: make(chan struct{}), preparing: make(chan struct{}, 1)}
 		c.locks[key] = l
 	}
 	exclusive := sharing != pb.CacheSharingOpt_SHARED
@@ -75,7 +108,7 @@ func (c *cacheMounts) try(key string, sharing pb.CacheSharingOpt) (release func(
 	}
 	l.users++
 	l.exclusive = exclusive
-	return sync.OnceFunc(func() {
+	return &cacheUse{filepath.Join(c.dir, key), l, sync.OnceFunc(func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if l.users--; l.users == 0 {
@@ -86,7 +119,18 @@ func (c *cacheMounts) try(key string, sharing pb.CacheSharingOpt) (release func(
 			close(l.changed)
 			l.changed = make(chan struct{})
 		}
-	}), nil
+	})}, nil
+}
+
+// once has one of the users of a shared mount at a time prepare it.
+func (u *cacheUse) once(ctx context.Context, f func() error) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case u.lock.preparing <- struct{}{}:
+	}
+	defer func() { <-u.lock.preparing }()
+	return f()
 }
 
 // prepare makes the directory, with what fill puts into it when it is new.
@@ -122,53 +166,112 @@ func prepare(dir, name string, fill func(data *os.File) error) (err error) {
 	return os.Rename(fresh, filepath.Join(dir, "data"))
 }
 
-// cacheMount opens the tree of a cache mount, filled from its input where it is new.
-func (x *exec) cacheMount(ctx context.Context, m *pb.Mount) (*os.File, error) {
-	name := m.CacheOpt.GetID()
-	var base cache.ID
-	if m.Input >= 0 {
-		var err error
-		if base, err = x.in[m.Input].ID(ctx); err != nil {
-			return nil, err
+// cacheMount is what a step's cache mounts of one name are: they share a directory, as in BuildKit.
+type cacheMount struct {
+	id      string // of the Dockerfile
+	sharing pb.CacheSharingOpt
+	source  view         // what a new directory begins with; nil: nothing
+	done    func() error // ends source
+}
+
+// cacheMounts opens the trees of the step's cache mounts, by their place among its mounts. What could
+// make another step run, which may want the same mounts, comes before they are claimed.
+func (x *exec) cacheMounts(ctx context.Context, trees []*os.File) (err error) {
+	places, caches := map[int]string{}, map[string]*cacheMount{}
+	defer func() {
+		for _, c := range caches {
+			err = errors.Join(err, c.done())
 		}
-		name += "\x00" + hex.EncodeToString(base[:])
+	}()
+	for i, m := range x.op.Mounts {
+		if m.MountType != pb.MountType_CACHE || m.Dest == "/" {
+			continue
+		}
+		name, err := x.cacheName(ctx, m)
+		if err != nil {
+			return err
+		}
+		places[i] = name
+		if c := caches[name]; c != nil {
+			c.sharing = stricter(c.sharing, m.CacheOpt.GetSharing())
+			continue
+		}
+		c, err := x.newCacheMount(ctx, m)
+		if err != nil {
+			return err
+		}
+		caches[name] = c
 	}
-	dir, release, err := x.j.s.mounts.take(ctx, name, m.CacheOpt.GetSharing())
+	uses, err := x.j.s.mounts.takeAll(ctx, caches)
+	if err != nil {
+		return err
+	}
+	for _, u := range uses {
+		x.undo(func() error { u.release(); return nil })
+	}
+	for i, name := range places {
+		m := x.op.Mounts[i]
+		if trees[i], err = x.cacheTree(ctx, m, caches[name], uses[name]); err != nil {
+			return fmt.Errorf("cache mount %s: %w", m.Dest, err)
+		}
+		x.owns(trees[i])
+	}
+	return nil
+}
+
+// cacheName is the id of a cache mount with that of what it is filled from: the same id on another base
+// is another mount.
+func (x *exec) cacheName(ctx context.Context, m *pb.Mount) (string, error) {
+	name := m.CacheOpt.GetID()
+	if m.Input < 0 {
+		return name, nil
+	}
+	base, err := x.in[m.Input].ID(ctx)
+	return name + "\x00" + hex.EncodeToString(base[:]), err
+}
+
+// stricter is how a step shares a mount that it wants in two ways.
+func stricter(a, b pb.CacheSharingOpt) pb.CacheSharingOpt {
+	for _, o := range []pb.CacheSharingOpt{pb.CacheSharingOpt_LOCKED, pb.CacheSharingOpt_PRIVATE} {
+		if a == o || b == o {
+			return o
+		}
+	}
+	return pb.CacheSharingOpt_SHARED
+}
+
+// newCacheMount opens what a new directory begins with.
+func (x *exec) newCacheMount(ctx context.Context, m *pb.Mount) (*cacheMount, error) {
+	c := &cacheMount{id: m.CacheOpt.GetID(), sharing: m.CacheOpt.GetSharing(), done: func() error { return nil }}
+	if m.Input < 0 {
+		return c, nil
+	}
+	var err error
+	c.source, c.done, err = x.in[m.Input].read(ctx, x.v.inputs[m.Input].index)
+	return c, err
+}
+
+// cacheTree opens the tree of one of them.
+func (x *exec) cacheTree(ctx context.Context, m *pb.Mount, c *cacheMount, u *cacheUse) (*os.File, error) {
+	err := u.once(ctx, func() error {
+		return prepare(u.dir, c.id, func(data *os.File) error { return x.fill(ctx, c.source, data) })
+	})
 	if err != nil {
 		return nil, err
 	}
-	x.undo(func() error { release(); return nil })
-	err = x.j.s.mounts.once(dir, func() error {
-		return prepare(dir, m.CacheOpt.GetID(), func(data *os.File) error { return x.fill(ctx, m, data) })
-	})
-	if err != nil {
-		return nil, fmt.Errorf("cache mount %s: %w", m.Dest, err)
-	}
-	tree, err := cloneDir(filepath.Join(dir, "data"))
+	tree, err := cloneDir(filepath.Join(u.dir, "data"))
 	if err != nil {
 		return nil, err
 	}
 	return x.part(tree, m)
 }
 
-// once has one at a time prepare a directory: shared mounts have several users.
-func (c *cacheMounts) once(dir string, f func() error) error {
-	c.preparing.Lock()
-	defer c.preparing.Unlock()
-	return f()
-}
-
-// fill copies the input into a new cache mount.
-func (x *exec) fill(ctx context.Context, m *pb.Mount, data *os.File) (err error) {
-	if m.Input < 0 {
+// fill copies what a new cache mount begins with.
+func (x *exec) fill(ctx context.Context, source view, data *os.File) (err error) {
+	if source == nil {
 		return nil
 	}
-	v, done, err := x.in[m.Input].read(ctx, x.v.inputs[m.Input].index)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, done()) }()
 	t := newTarget(data, x.created)
 	defer func() { err = errors.Join(err, t.close()) }()
-	return copyFiles(ctx, v, t, &pb.FileActionCopy{Src: "/", Dest: "/", Mode: -1, Timestamp: -1, DirCopyContents: true, CreateDestPath: true}, nil)
+	return copyFiles(ctx, source, t, &pb.FileActionCopy{Src: "/", Dest: "/", Mode: -1, Timestamp: -1, DirCopyContents: true, CreateDestPath: true}, nil)
 }

@@ -91,10 +91,10 @@ func (e execStep) run(ctx context.Context, r *run) (out map[int]*result, err err
 	if err := x.rootfs(ctx); err != nil {
 		return nil, err
 	}
-	if err := x.mounts(ctx); err != nil {
+	if err := x.process(ctx); err != nil {
 		return nil, err
 	}
-	if err := x.process(ctx); err != nil {
+	if err := x.mounts(ctx); err != nil {
 		return nil, err
 	}
 	if err := x.mountPoints(); err != nil {
@@ -128,26 +128,27 @@ func (x *exec) rootfs(ctx context.Context) error {
 	return nil
 }
 
-// mounts makes a detached mount of everything else.
+// mounts makes a detached mount of everything else. Cache mounts come last: others may wait for them
+// while this step has them.
 func (x *exec) mounts(ctx context.Context) error {
-	// Locked cache mounts in the order of their names: two steps with the same two never wait for each other.
-	order := slices.Clone(x.op.Mounts)
-	slices.SortStableFunc(order, func(a, b *pb.Mount) int {
-		return strings.Compare(a.CacheOpt.GetID(), b.CacheOpt.GetID())
-	})
-	for _, m := range order {
-		if m.Dest == "/" {
+	trees := make([]*os.File, len(x.op.Mounts)) // nil where there is nothing to mount
+	for i, m := range x.op.Mounts {
+		if m.Dest == "/" || m.MountType == pb.MountType_CACHE {
 			continue
 		}
-		f, err := x.mount(ctx, m)
-		if err != nil {
+		var err error
+		if trees[i], err = x.mount(ctx, m); err != nil {
 			return err
 		}
-		if f == nil {
-			continue
+		x.owns(trees[i])
+	}
+	if err := x.cacheMounts(ctx, trees); err != nil {
+		return err
+	}
+	for i, m := range x.op.Mounts {
+		if trees[i] != nil {
+			x.spec.Mounts = append(x.spec.Mounts, Mount{Dest: path.Clean("/" + m.Dest), Tree: trees[i], ReadOnly: m.Readonly || m.MountType == pb.MountType_SECRET})
 		}
-		x.undo(func() error { _ = f.Close(); return nil }) // closed already if all went well
-		x.spec.Mounts = append(x.spec.Mounts, Mount{Dest: path.Clean("/" + m.Dest), Tree: f, ReadOnly: m.Readonly || m.MountType == pb.MountType_SECRET})
 	}
 	slices.SortStableFunc(x.spec.Mounts, func(a, b Mount) int {
 		return strings.Count(a.Dest, "/") - strings.Count(b.Dest, "/")
@@ -155,13 +156,18 @@ func (x *exec) mounts(ctx context.Context) error {
 	return nil
 }
 
-// mount makes one; nil if there is nothing to mount.
+// owns has a mount closed when the execution is over, unless that was done before.
+func (x *exec) owns(f *os.File) {
+	if f != nil {
+		x.undo(func() error { _ = f.Close(); return nil })
+	}
+}
+
+// mount makes one that is no cache mount; nil if there is nothing to mount.
 func (x *exec) mount(ctx context.Context, m *pb.Mount) (*os.File, error) {
 	switch m.MountType {
 	case pb.MountType_BIND:
 		return x.bind(ctx, m)
-	case pb.MountType_CACHE:
-		return x.cacheMount(ctx, m)
 	case pb.MountType_SECRET:
 		return x.secret(ctx, m)
 	case pb.MountType_SSH:

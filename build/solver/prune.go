@@ -83,8 +83,8 @@ func (s *Solver) PruneCacheMounts(ctx context.Context, before time.Time) (int64,
 		if !m.Used.Before(before) {
 			continue
 		}
-		release := s.mounts.claim(m.Dir)
-		if release == nil {
+		use, _ := s.mounts.try(m.Dir, pb.CacheSharingOpt_LOCKED)
+		if use == nil { // somebody uses it
 			continue
 		}
 		if err := os.RemoveAll(filepath.Join(s.mounts.dir, m.Dir)); err != nil {
@@ -92,13 +92,7 @@ func (s *Solver) PruneCacheMounts(ctx context.Context, before time.Time) (int64,
 		} else {
 			freed += m.Bytes
 		}
-		release()
+		use.release()
 	}
 	return freed, errors.Join(errs...)
-}
-
-// claim takes a directory that nobody uses; nil if somebody does.
-func (c *cacheMounts) claim(key string) func() {
-	release, _ := c.try(key, pb.CacheSharingOpt_LOCKED)
-	return release
 }

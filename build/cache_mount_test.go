@@ -2,10 +2,14 @@ package build
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestCacheMountsOfOneStep: the same one twice is one directory, in whatever way it is shared.
@@ -61,5 +65,92 @@ func TestCacheMountOfAStepThatRunsAgain(t *testing.T) {
 	})
 	if n := w.exec.runs.Load() - runs; n != 2 || ev.log() != "made\n" {
 		t.Errorf("%d runs, %q", n, ev.log())
+	}
+}
+
+// TestOneBadCacheMount: one that is too deep to be measured, and one that can't be deleted, keep nothing
+// else from being listed and deleted.
+func TestOneBadCacheMount(t *testing.T) {
+	w := newWorld(t)
+	w.build(w.local(map[string]string{"Dockerfile": "FROM base\n" +
+		"RUN --mount=type=cache,id=good,target=/good --mount=type=cache,id=deep,target=/deep --mount=type=cache,id=busy,target=/busy mkdir /busy/d && echo 12345 | tee /good/f /deep/f > /busy/f\n"}))
+	dirs := map[string]string{} // of the trees, by id
+	u, err := w.Usage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range u.Entries {
+		if id := e.Description; e.Type == "exec.cachemount" {
+			dirs[id[strings.LastIndex(id, "/")+1:]] = filepath.Join(w.root, "build/solver/mounts", e.ID, "data")
+		}
+	}
+	if len(dirs) != 3 {
+		t.Fatalf("%+v", u)
+	}
+	deepen(t, dirs["deep"])
+	busy := filepath.Join(dirs["busy"], "d")
+	if err := unix.Mount("tmpfs", busy, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(busy, unix.MNT_DETACH) })
+
+	if u, err = w.Usage(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range u.Entries {
+		if e.Type == "exec.cachemount" && e.Bytes < int64(len("12345\n")) {
+			t.Errorf("%+v", e)
+		}
+	}
+	if _, err := w.Prune(t.Context(), PruneOptions{All: true}); err != nil {
+		t.Error(err)
+	}
+	if u, err = w.Usage(t.Context()); err != nil || u.Records != 0 {
+		t.Errorf("%+v %v", u, err)
+	}
+	for id, want := range map[string]bool{"good": false, "deep": false, "busy": true} {
+		if _, err := os.Stat(dirs[id]); (err == nil) != want {
+			t.Errorf("%s is there: %v (%v), want %v", id, err == nil, err, want)
+		}
+	}
+}
+
+// deepen makes directories in dir until no path is long enough for them.
+func deepen(t *testing.T, dir string) {
+	t.Helper()
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	for n, name := 0, strings.Repeat("d", 200); err == nil && n <= unix.PathMax/len(name); n++ {
+		if err = unix.Mkdirat(fd, name, 0o755); err != nil {
+			break
+		}
+		at := fd
+		fd, err = unix.Openat(at, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		_ = unix.Close(at)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = unix.Close(fd)
+}
+
+// TestPruneForgetsOnlyAtTheEnd: where deleting fails as a whole, the cache still knows its layers.
+func TestPruneForgetsOnlyAtTheEnd(t *testing.T) {
+	w := newWorld(t)
+	w.build(w.local(map[string]string{"Dockerfile": "FROM base\nRUN echo 1 > /f\n"}))
+	w.restart()
+	before, err := w.Layers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mounts := filepath.Join(w.root, "build/solver/mounts")
+	if err := os.Rename(mounts, mounts+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Prune(t.Context(), PruneOptions{All: true}); err == nil {
+		t.Error("there was nothing to prune, and no error")
+	}
+	after, err := w.Layers(t.Context())
+	if err != nil || len(before) == 0 || len(after) != len(before) {
+		t.Errorf("of %d layers %d are known (%v)", len(before), len(after), err)
 	}
 }

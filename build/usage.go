@@ -86,8 +86,8 @@ type PruneOptions struct {
 const unusedFor = 7 * 24 * time.Hour
 
 // Prune forgets records and deletes contexts' files and cache mounts that are not in use; layers that
-// only the cache held are the caller's to delete afterwards (they are no longer in Layers). It returns
-// the bytes that it freed itself.
+// only the cache held are the caller's to delete afterwards, also after an error (they are no longer in
+// Layers). It returns the bytes that it freed itself. A cache mount that can't be deleted is no error.
 func (b *Builder) Prune(ctx context.Context, opts PruneOptions) (int64, error) {
 	ctx, leave, err := b.enter(ctx)
 	if err != nil {
@@ -102,9 +102,14 @@ func (b *Builder) Prune(ctx context.Context, opts PruneOptions) (int64, error) {
 	if age == 0 {
 		before = time.Now().Add(time.Hour) // records are dated to the hour
 	}
+	mounts, err := b.solver.PruneCacheMounts(ctx, before)
+	if err != nil {
+		return mounts, err
+	}
+	contexts, failed := b.contexts.Contents.Prune(before, 0)
 	records, err := b.cache.Records()
 	if err != nil {
-		return 0, err
+		return mounts + contexts, errors.Join(failed, err)
 	}
 	var old []cache.ID
 	for _, r := range records {
@@ -113,7 +118,5 @@ func (b *Builder) Prune(ctx context.Context, opts PruneOptions) (int64, error) {
 		}
 	}
 	b.cache.Forget(old...)
-	freed, err := b.contexts.Contents.Prune(before, 0)
-	mounts, e := b.solver.PruneCacheMounts(ctx, before)
-	return freed + mounts, errors.Join(err, e, b.cache.Commit())
+	return mounts + contexts, errors.Join(failed, b.cache.Commit())
 }

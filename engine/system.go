@@ -314,12 +314,11 @@ func (e *Engine) PruneBuild(ctx context.Context, o build.PruneOptions) (p Pruned
 			sizes[d] = l.Size
 		}
 	}
-	if p.Reclaimed, err = e.builder.Prune(ctx, o); err != nil {
-		return p, err
-	}
-	deleted, err := e.collect(ctx, before)
+	var failed error
+	p.Reclaimed, failed = e.builder.Prune(ctx, o)
+	deleted, err := e.collect(ctx, before) // in any case: of what the cache has forgotten nobody else knows
 	for _, d := range deleted {
 		p.Deleted, p.Reclaimed = append(p.Deleted, d.String()), p.Reclaimed+sizes[d]
 	}
-	return p, err
+	return p, errors.Join(failed, err)
 }

@@ -15,12 +15,13 @@ import (
 type CacheMount struct {
 	Dir   string // its name below the solver's directory
 	Name  string // its id in the Dockerfile
-	Bytes int64
+	Bytes int64  // of what could be read
 	InUse bool
 	Used  time.Time
 }
 
-// CacheMounts lists the cache mounts that are there.
+// CacheMounts lists the cache mounts that are there. One that can't be read, or is too deep for a path,
+// is listed all the same.
 func (s *Solver) CacheMounts(ctx context.Context) ([]CacheMount, error) {
 	entries, err := os.ReadDir(s.mounts.dir)
 	if err != nil {
@@ -36,31 +37,47 @@ func (s *Solver) CacheMounts(ctx context.Context) ([]CacheMount, error) {
 		if info, err := os.Stat(filepath.Join(dir, "name")); err == nil {
 			m.Used = info.ModTime()
 		}
-		if m.Bytes, err = sizeOf(ctx, dir); err != nil {
-			return nil, err
+		if m.Bytes, err = sizeOf(ctx, dir); ctx.Err() != nil {
+			return nil, ctx.Err()
+		} else if err != nil {
+			s.opts.Log.Warn("the size of a cache mount is not all that is in it", "id", m.Name, "error", err)
 		}
 		out = append(out, m)
 	}
 	return out, nil
 }
 
-// sizeOf sums up the files below dir, following no link. What goes meanwhile is left out.
+// sizeOf sums up the files below dir, following no link. What goes meanwhile is left out; what can't be
+// read, too: then there is an error, and the size of the rest.
 func sizeOf(ctx context.Context, dir string) (n int64, err error) {
+	var first error
+	missed := func(err error) {
+		if first == nil && !errors.Is(err, fs.ErrNotExist) {
+			first = err
+		}
+	}
 	err = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			missed(err)
 			return nil
 		}
-		if err == nil {
-			err = ctx.Err()
+		if !e.Type().IsRegular() {
+			return nil
 		}
-		if err != nil || !e.Type().IsRegular() {
-			return err
+		info, err := e.Info()
+		if err != nil {
+			missed(err)
+			return nil
 		}
-		if info, err := e.Info(); err == nil {
-			n += info.Size()
-		}
+		n += info.Size()
 		return nil
 	})
+	if err == nil {
+		err = first
+	}
 	return n, err
 }
 
@@ -71,15 +88,17 @@ func (c *cacheMounts) inUse(key string) bool {
 }
 
 // PruneCacheMounts deletes cache mounts that nobody uses and that were last used before the given time,
-// and returns the bytes freed.
+// and returns the bytes freed. One that can't be deleted stays, and is logged.
 func (s *Solver) PruneCacheMounts(ctx context.Context, before time.Time) (int64, error) {
 	mounts, err := s.CacheMounts(ctx)
 	if err != nil {
 		return 0, err
 	}
 	var freed int64
-	var errs []error
 	for _, m := range mounts {
+		if ctx.Err() != nil {
+			break
+		}
 		if !m.Used.Before(before) {
 			continue
 		}
@@ -88,11 +107,11 @@ func (s *Solver) PruneCacheMounts(ctx context.Context, before time.Time) (int64,
 			continue
 		}
 		if err := os.RemoveAll(filepath.Join(s.mounts.dir, m.Dir)); err != nil {
-			errs = append(errs, err)
+			s.opts.Log.Warn("a cache mount could not be deleted", "id", m.Name, "error", err)
 		} else {
 			freed += m.Bytes
 		}
 		use.release()
 	}
-	return freed, errors.Join(errs...)
+	return freed, ctx.Err()
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -161,4 +163,64 @@ func TestEndsWithoutEngine(t *testing.T) {
 	if logged := b.logged(cfg); logged.out != "a\nb\n" {
 		t.Errorf("the log has %q", logged.out)
 	}
+}
+
+// TestStartAgainAtOnce: who is told that a container has ended can start it again, in the same directory and cgroup,
+// however long the kernel takes to let the cgroup go; and the shim before takes nothing of the new one's away.
+func TestStartAgainAtOnce(t *testing.T) {
+	b := newBench(t)
+	cfg := b.config("/bin/sleep", "1000")
+	first := b.start(cfg)
+	before := first.shimPid()
+	release := holdGroup(b, cfg.ID)
+	if err := first.Signal(t.Context(), 9, false); err != nil {
+		t.Fatal(err)
+	}
+	first.wait()
+	cfg.Root = b.root()
+	second := b.start(cfg)
+	b.until("the first shim is gone", func() bool { return gone(before) })
+	if s, err := second.State(t.Context()); err != nil || s.Pid != second.Pid() {
+		t.Errorf("the second container: %+v, %v", s, err)
+	}
+	release()
+}
+
+// holdGroup keeps a container's cgroup from being removed, with a process that is in it where containers have none;
+// with version 2, where there is no such place, it does nothing.
+func holdGroup(b *bench, id string) (release func()) {
+	b.t.Helper()
+	if _, err := os.Stat("/sys/fs/cgroup/blkio/tasks"); err != nil {
+		return func() {}
+	}
+	parent := "/sys/fs/cgroup/blkio" + b.parent
+	dir := filepath.Join(parent, id)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		b.t.Fatal(err)
+	}
+	cmd := exec.Command(busybox, "sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	release = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed
+		b.until("the cgroup is gone", func() bool {
+			err := errors.Join(removed(dir), removed(parent))
+			return err == nil
+		})
+	})
+	b.t.Cleanup(release)
+	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(fmt.Sprint(cmd.Process.Pid)), 0); err != nil {
+		b.t.Fatal(err)
+	}
+	return release
+}
+
+// removed removes an empty directory.
+func removed(dir string) error {
+	if err := os.Remove(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -29,6 +30,9 @@ func (c *container) end() {
 	}
 	c.record.Exit = &exit
 	_ = c.file.Write(c.record) // its bytes are there since before the start; the engine is told in any case
+	// Who is told may start the container again, in this directory and cgroup.
+	c.unlinkSocket()
+	removed := c.group.remove(c.ctx, promptly)
 
 	c.mu.Lock()
 	c.exit = exit
@@ -36,9 +40,24 @@ func (c *container) end() {
 	c.mu.Unlock()
 	c.io.readers.finish(exit)
 	c.io.close()
-	_ = c.group.remove(c.ctx) // Launcher.Destroy does it where we cannot
-	_ = os.Remove(filepath.Join(c.dir, protocol.SocketName))
 	_ = c.socket.Close()
+	for begun := time.Now(); errors.Is(removed, context.DeadlineExceeded) && time.Since(begun) < patience && !c.succeeded(); {
+		removed = c.group.remove(c.ctx, promptly) // Launcher.Destroy does it where we cannot
+	}
+}
+
+// unlinkSocket takes the socket's name away, if it is still our socket's.
+func (c *container) unlinkSocket() {
+	path := filepath.Join(c.dir, protocol.SocketName)
+	if now, err := os.Lstat(path); err == nil && os.SameFile(now, c.name) {
+		_ = os.Remove(path) // a name that stays refuses who connects
+	}
+}
+
+// succeeded tells whether another shim has come to the container's directory: the cgroup is its then.
+func (c *container) succeeded() bool {
+	_, err := os.Lstat(filepath.Join(c.dir, protocol.SocketName))
+	return err == nil
 }
 
 // close gives back what is held until all was said.

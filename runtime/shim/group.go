@@ -71,9 +71,13 @@ func (g *group) release(ctx context.Context) {
 	_ = g.Thaw(ctx) // of a group that is not frozen a write that does nothing; it may be gone already
 }
 
-// remove removes the cgroup.
-func (g *group) remove(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// promptly is how long the removal of a cgroup usually takes at most: a few calls, the kernel may still be busy with
+// those that were in it.
+const promptly = 50 * time.Millisecond
+
+// remove removes the cgroup, and tries again for so long.
+func (g *group) remove(ctx context.Context, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	return g.Destroy(ctx)
 }

@@ -31,6 +31,7 @@ type container struct {
 	file    *protocol.RecordFile
 	record  protocol.Record // as file has it but for the exit
 	socket  *os.File        // where requests come in
+	name    os.FileInfo     // of the socket's name in dir
 	log     *jsonlog.Writer // nil: none
 	io      *stdio
 	pid     int
@@ -104,7 +105,7 @@ func launchContainer(ctx context.Context, m protocol.Message, s *slot) (_ *conta
 	if err := c.takeGroup(s); err != nil {
 		return nil, err
 	}
-	undo.Add(func() error { return errors.Join(c.group.killAll(ctx), c.group.remove(ctx)) }) // a slot's child waits in it
+	undo.Add(func() error { return errors.Join(c.group.killAll(ctx), c.group.remove(ctx, patience)) }) // a slot's child waits in it
 	if err := c.group.limit(resources(req.Spec)); err != nil {
 		return nil, err
 	}
@@ -114,6 +115,9 @@ func launchContainer(ctx context.Context, m protocol.Message, s *slot) (_ *conta
 	undo.Add(func() error {
 		return errors.Join(c.socket.Close(), os.Remove(filepath.Join(c.dir, protocol.SocketName)))
 	})
+	if c.name, err = os.Lstat(filepath.Join(c.dir, protocol.SocketName)); err != nil {
+		return nil, err
+	}
 	c.record = protocol.Record{ID: c.id, Shim: os.Getpid(), Cgroup: c.group.Name()}
 	if c.file, err = protocol.CreateRecord(c.dir, c.record); err != nil {
 		return nil, err

@@ -79,6 +79,6 @@ func (s *slot) close() {
 		_ = s.plan.Close() // memory of a process that is about to end
 	}
 	if s.group != nil {
-		_ = s.group.remove(s.ctx) // Launcher.Close does it where we cannot
+		_ = s.group.remove(s.ctx, patience) // Launcher.Close does it where we cannot
 	}
 }

@@ -92,7 +92,11 @@ func TestOneBadCacheMount(t *testing.T) {
 	if err := unix.Mount("tmpfs", busy, "tmpfs", 0, ""); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = unix.Unmount(busy, unix.MNT_DETACH) })
+	t.Cleanup(func() {
+		for _, tree := range []string{"data", "old"} { // before and after Prune
+			_ = unix.Unmount(filepath.Join(filepath.Dir(dirs["busy"]), tree, "d"), unix.MNT_DETACH)
+		}
+	})
 
 	if u, err = w.Usage(t.Context()); err != nil {
 		t.Fatal(err)
@@ -109,9 +113,12 @@ func TestOneBadCacheMount(t *testing.T) {
 		t.Errorf("%+v %v", u, err)
 	}
 	for id, want := range map[string]bool{"good": false, "deep": false, "busy": true} {
-		if _, err := os.Stat(dirs[id]); (err == nil) != want {
+		if _, err := os.Stat(filepath.Dir(dirs[id])); (err == nil) != want {
 			t.Errorf("%s is there: %v (%v), want %v", id, err == nil, err, want)
 		}
+	}
+	if _, err := os.Stat(dirs["busy"]); err == nil {
+		t.Error("what is left of a cache mount would be mounted")
 	}
 }
 

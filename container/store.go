@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/berth-engine/berth/internal/atomicfile"
+	"github.com/berth-engine/berth/internal/deeptree"
 	"golang.org/x/sys/unix"
 )
 
@@ -70,7 +71,7 @@ func (s *Store) Save(r *Record, d atomicfile.Durability) error {
 
 // Destroy removes all that a container has on disk, whatever is there of it. It is idempotent.
 func (s *Store) Destroy(id string) error {
-	return errors.Join(s.unname(id), os.RemoveAll(s.DataDir(id)), os.RemoveAll(s.ExecDir(id)))
+	return errors.Join(s.unname(id), deeptree.Remove(s.DataDir(id)), os.RemoveAll(s.ExecDir(id)))
 }
 
 // Discard is Destroy, but for the data on disk, which is moved to TRASH/ID: deleting it can take time,
@@ -87,7 +88,7 @@ func (s *Store) Discard(id, trash string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT): // not even for a name: what is deleted gives some
-		return os.RemoveAll(s.DataDir(id))
+		return deeptree.Remove(s.DataDir(id))
 	}
 	return err
 }

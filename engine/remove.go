@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-engine/berth/container"
 	"github.com/berth-engine/berth/internal/atomicfile"
+	"github.com/berth-engine/berth/internal/deeptree"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 )
@@ -176,9 +177,9 @@ func (e *Engine) trash() string { return filepath.Join(e.opts.DataRoot, "trash")
 
 // deleteTrash deletes the data of removed containers in the background.
 func (e *Engine) deleteTrash(ids ...string) {
-	e.background(func(context.Context) {
+	e.background(func(ctx context.Context) {
 		for _, id := range ids {
-			if err := os.RemoveAll(filepath.Join(e.trash(), id)); err != nil {
+			if err := deeptree.RemoveContext(ctx, filepath.Join(e.trash(), id)); err != nil && ctx.Err() == nil {
 				e.log.Warn("the data of a removed container could not be deleted, the next start tries again", "container", id, "error", err)
 			}
 		}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/moby/buildkit/solver/pb"
 	"golang.org/x/sys/unix"
+
+	"github.com/berth-engine/berth/internal/deeptree"
 )
 
 // cacheMounts are the directories of RUN --mount=type=cache. Each is a directory with the tree in it
@@ -139,7 +141,7 @@ func prepare(dir, name string, fill func(data *os.File) error) (err error) {
 		now := time.Now()
 		return os.Chtimes(filepath.Join(dir, "name"), now, now) // when it was last used
 	}
-	if err := os.RemoveAll(dir); err != nil { // of a killed engine
+	if err := deeptree.Remove(dir); err != nil { // of a killed engine
 		return err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {

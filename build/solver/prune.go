@@ -2,13 +2,13 @@ package solver
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/moby/buildkit/solver/pb"
+
+	"github.com/berth-engine/berth/internal/deeptree"
 )
 
 // CacheMount is the directory of a RUN --mount=type=cache.
@@ -20,8 +20,7 @@ type CacheMount struct {
 	Used  time.Time
 }
 
-// CacheMounts lists the cache mounts that are there. One that can't be read, or is too deep for a path,
-// is listed all the same.
+// CacheMounts lists the cache mounts that are there, one that can't be read all the same.
 func (s *Solver) CacheMounts(ctx context.Context) ([]CacheMount, error) {
 	entries, err := os.ReadDir(s.mounts.dir)
 	if err != nil {
@@ -37,48 +36,10 @@ func (s *Solver) CacheMounts(ctx context.Context) ([]CacheMount, error) {
 		if info, err := os.Stat(filepath.Join(dir, "name")); err == nil {
 			m.Used = info.ModTime()
 		}
-		if m.Bytes, err = sizeOf(ctx, dir); ctx.Err() != nil {
-			return nil, ctx.Err()
-		} else if err != nil {
-			s.opts.Log.Warn("the size of a cache mount is not all that is in it", "id", m.Name, "error", err)
-		}
+		m.Bytes = deeptree.Size(ctx, dir)
 		out = append(out, m)
 	}
-	return out, nil
-}
-
-// sizeOf sums up the files below dir, following no link. What goes meanwhile is left out; what can't be
-// read, too: then there is an error, and the size of the rest.
-func sizeOf(ctx context.Context, dir string) (n int64, err error) {
-	var first error
-	missed := func(err error) {
-		if first == nil && !errors.Is(err, fs.ErrNotExist) {
-			first = err
-		}
-	}
-	err = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			missed(err)
-			return nil
-		}
-		if !e.Type().IsRegular() {
-			return nil
-		}
-		info, err := e.Info()
-		if err != nil {
-			missed(err)
-			return nil
-		}
-		n += info.Size()
-		return nil
-	})
-	if err == nil {
-		err = first
-	}
-	return n, err
+	return out, ctx.Err()
 }
 
 func (c *cacheMounts) inUse(key string) bool {
@@ -106,12 +67,15 @@ func (s *Solver) PruneCacheMounts(ctx context.Context, before time.Time) (int64,
 		if use == nil { // somebody uses it
 			continue
 		}
-		if err := os.RemoveAll(filepath.Join(s.mounts.dir, m.Dir)); err != nil {
-			s.opts.Log.Warn("a cache mount could not be deleted", "id", m.Name, "error", err)
-		} else {
-			freed += m.Bytes
-		}
+		dir := filepath.Join(s.mounts.dir, m.Dir)
+		_ = os.Rename(filepath.Join(dir, "data"), filepath.Join(dir, "old")) // nobody mounts half of it (a full disk may have no room for the name)
+		err := deeptree.RemoveContext(ctx, dir)
 		use.release()
+		if err != nil {
+			s.opts.Log.Warn("a cache mount could not be deleted", "id", m.Name, "error", err)
+			continue
+		}
+		freed += m.Bytes
 	}
 	return freed, ctx.Err()
 }

@@ -2,7 +2,9 @@ package solver
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -14,9 +16,11 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-engine/berth/build/cache"
 	"github.com/berth-engine/berth/build/tree"
+	"github.com/berth-engine/berth/internal/deeptree"
 	"github.com/berth-engine/berth/layer"
 )
 
@@ -53,12 +57,27 @@ type Solver struct {
 const (
 	uppersDir = "steps"
 	mountsDir = "mounts" // cache mounts
+
+	discardedPrefix = "discarded-" // begins the names of what is being deleted
 )
 
 // New returns a Solver. The caller closes it. ctx is the Solver's life.
 func New(ctx context.Context, opts Options) (*Solver, error) {
 	steps := filepath.Join(opts.Root, uppersDir)
-	if err := removeSteps(steps); err != nil { // of a killed engine
+	if err := detachLeftOver(steps); err != nil { // of a killed engine
+		return nil, err
+	}
+	switch old, err := discard(opts.Root, steps); {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return nil, err
+	case old == steps: // names are used again: nothing may be left
+		if err := deeptree.Remove(old); err != nil {
+			return nil, err
+		}
+	}
+	discarded, err := fs.Glob(os.DirFS(opts.Root), discardedPrefix+"*")
+	if err != nil {
 		return nil, err
 	}
 	for _, dir := range []string{steps, filepath.Join(opts.Root, mountsDir)} {
@@ -67,22 +86,33 @@ func New(ctx context.Context, opts Options) (*Solver, error) {
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	return &Solver{
+	s := &Solver{
 		opts: opts, ctx: ctx, cancel: cancel, converting: make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
 		mounts:  cacheMounts{dir: filepath.Join(opts.Root, mountsDir), locks: map[string]*mountLock{}},
 		flights: map[string]*flight{}, live: map[cache.ID]*execution{}, running: map[digest.Digest]int{},
-	}, nil
+	}
+	s.background.Go(func() { s.remove(discarded) })
+	return s, nil
 }
 
-func removeSteps(dir string) error {
-	if err := detachLeftOver(dir); err != nil {
-		return err
+// discard gives a directory a name in root under which nobody looks for it, and the next New deletes it
+// if nobody else has. A full disk may have no room for a name: then the directory keeps its own.
+func discard(root, dir string) (old string, err error) {
+	old = filepath.Join(root, discardedPrefix+rand.Text())
+	err = os.Rename(dir, old)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return dir, nil
 	}
-	err := os.RemoveAll(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+	return old, err
+}
+
+// remove deletes what was discarded, until the solver's end.
+func (s *Solver) remove(names []string) {
+	for _, name := range names {
+		if err := deeptree.RemoveContext(s.ctx, filepath.Join(s.opts.Root, name)); err != nil && s.ctx.Err() == nil {
+			s.opts.Log.Warn("what an earlier engine's builds left could not be deleted, the next start tries again", "error", err)
+		}
 	}
-	return err
 }
 
 // Close cancels what runs and waits for it.

@@ -33,7 +33,8 @@ func TestLookUp(t *testing.T) {
 		}
 	}
 	for who, want := range map[string]identity{
-		"": {0, 0, nil, "/root"}, "app": {7, 8, []uint32{9}, "/srv"}, "7": {7, 8, []uint32{9}, "/srv"}, "app:extra": {7, 9, nil, "/srv"}, "5": {5, 0, nil, "/"},
+		"": {0, 0, []uint32{0}, "/root"}, "app": {7, 8, []uint32{8, 9}, "/srv"}, "7": {7, 8, []uint32{8, 9}, "/srv"},
+		"app:extra": {7, 9, []uint32{9}, "/srv"}, "5": {5, 0, []uint32{0}, "/"},
 	} {
 		if got, err := lookUp(root, who, nil); err != nil || got.uid != want.uid || got.gid != want.gid || got.home != want.home || !slices.Equal(got.groups, want.groups) {
 			t.Errorf("%q: %+v %v, want %+v", who, got, err, want)

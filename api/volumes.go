@@ -61,7 +61,7 @@ func (s *Server) createVolume(w http.ResponseWriter, r *http.Request) error {
 	if len(in.DriverOpts) > 0 {
 		return invalid("berth has no options for volumes yet (--opt)")
 	}
-	v, err := s.engine.CreateVolume(volume.Volume{Name: in.Name, Labels: in.Labels})
+	v, err := s.engine.CreateVolume(r.Context(), volume.Volume{Name: in.Name, Labels: in.Labels})
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (s *Server) inspectVolume(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) removeVolume(w http.ResponseWriter, r *http.Request) error {
-	if err := s.engine.RemoveVolume(r.PathValue("name"), truth(r.URL.Query(), "force", false)); err != nil {
+	if err := s.engine.RemoveVolume(r.Context(), r.PathValue("name"), truth(r.URL.Query(), "force", false)); err != nil {
 		return err
 	}
 	return done(w)
@@ -93,7 +93,7 @@ func (s *Server) pruneVolumes(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	anonymousOnly := !all && !versionOf(r).before(42)
-	p, err := s.engine.PruneVolumes(func(v volume.Volume) bool { return anonymousOnly && !v.Anonymous || !f.labels(v.Labels) })
+	p, err := s.engine.PruneVolumes(r.Context(), func(v volume.Volume) bool { return anonymousOnly && !v.Anonymous || !f.labels(v.Labels) })
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func (e *Engine) create(ctx context.Context, req CreateRequest) (_ *instance, wa
 		return nil, nil, err
 	}
 	made, err := e.createVolumes(ctx, id, &cfg)
-	undo.Add(func() error { return e.removeVolumes(made) })
+	undo.Add(func() error { return e.removeVolumes(context.WithoutCancel(ctx), made) })
 	if err != nil {
 		return nil, nil, err
 	}
@@ -333,7 +333,7 @@ func (e *Engine) createVolumes(ctx context.Context, id string, cfg *container.Co
 			}
 			return copyContent(ctx, view, m.Target, dir)
 		}
-		_, err = e.volumes.Create(v, fill)
+		_, err = e.volumes.Create(ctx, v, fill)
 		switch {
 		case err == nil:
 			made = append(made, v.Name)
@@ -375,10 +375,10 @@ func (e *Engine) view(ctx context.Context, cfg *container.Config) (*os.File, err
 	return st.Mount(ctx, nil, layer.MountOptions{No64: cfg.Platform32})
 }
 
-func (e *Engine) removeVolumes(names []string) error {
+func (e *Engine) removeVolumes(ctx context.Context, names []string) error {
 	var errs []error
 	for _, name := range names {
-		if err := e.volumes.Remove(name); err != nil && !errdefs.IsNotFound(err) {
+		if err := e.volumes.Remove(ctx, name); err != nil && !errdefs.IsNotFound(err) {
 			errs = append(errs, err)
 		}
 	}

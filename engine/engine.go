@@ -107,7 +107,7 @@ func Open(ctx context.Context, opts Options) (_ *Engine, err error) {
 	if e.images, err = image.Open(opts.DataRoot); err != nil {
 		return nil, err
 	}
-	if e.volumes, err = volume.Open(data("volumes")); err != nil {
+	if e.volumes, err = volume.Open(ctx, data("volumes"), e.log); err != nil {
 		return nil, err
 	}
 	if e.store, err = container.OpenStore(data("containers"), filepath.Join(opts.ExecRoot, "containers")); err != nil {
@@ -166,6 +166,9 @@ func (e *Engine) Close(ctx context.Context) error {
 	}
 	if e.layers != nil {
 		errs = append(errs, e.layers.Close())
+	}
+	if e.volumes != nil {
+		e.volumes.Close()
 	}
 	for _, f := range e.locks {
 		errs = append(errs, f.Close())

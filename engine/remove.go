@@ -113,7 +113,7 @@ func (e *Engine) remove(ctx context.Context, c *instance, o RemoveOptions) error
 	e.forget(c)
 	e.execs.forget(c.ID)
 	c.serve(ctx, nil, nil) // who attached before a start that never came
-	e.dropVolumes(c, o)
+	e.dropVolumes(context.WithoutCancel(ctx), c, o)
 	e.dropImage(c)
 	e.event(c, "destroy", nil)
 	c.Gone()
@@ -135,7 +135,7 @@ func (e *Engine) dropImage(c *instance) {
 }
 
 // dropVolumes removes the anonymous volumes that only this container used.
-func (e *Engine) dropVolumes(c *instance, o RemoveOptions) {
+func (e *Engine) dropVolumes(ctx context.Context, c *instance, o RemoveOptions) {
 	if !o.Volumes {
 		return
 	}
@@ -143,7 +143,7 @@ func (e *Engine) dropVolumes(c *instance, o RemoveOptions) {
 		if m.Kind != container.VolumeMount || !m.Anonymous {
 			continue
 		}
-		if err := e.RemoveVolume(m.Source, false); err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) {
+		if err := e.RemoveVolume(ctx, m.Source, false); err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) {
 			e.log.Warn("an anonymous volume could not be removed with its container", "volume", m.Source, "container", c.ID, "error", err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-engine/berth/build"
 	"github.com/berth-engine/berth/container"
 	"github.com/berth-engine/berth/internal/atomicfile"
+	"github.com/berth-engine/berth/internal/deeptree"
 	"github.com/berth-engine/berth/network"
 	"github.com/berth-engine/berth/volume"
 	"github.com/containerd/errdefs"
@@ -167,41 +168,10 @@ func (e *Engine) Usage(ctx context.Context) (Usage, error) {
 	}
 	volumes, _ := e.Volumes()
 	for _, v := range volumes {
-		bytes, err := treeSize(e.volumes.Path(v.Name))
-		if err != nil {
-			return u, err
-		}
-		u.Volumes = append(u.Volumes, VolumeUsage{v, bytes, len(e.VolumeUsers(v.Name))})
+		u.Volumes = append(u.Volumes, VolumeUsage{v, deeptree.Size(ctx, e.volumes.Path(v.Name)), len(e.VolumeUsers(v.Name))})
 	}
 	u.Build, err = e.builder.Usage(ctx)
 	return u, err
-}
-
-// treeSize adds up the regular files below a directory, hard links once.
-func treeSize(dir string) (int64, error) {
-	var total int64
-	seen := map[[2]uint64]bool{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); err != nil {
-			if errors.Is(err, unix.ENOENT) {
-				return nil
-			}
-			return err
-		}
-		if key := [2]uint64{st.Dev, st.Ino}; st.Nlink < 2 || !seen[key] {
-			seen[key] = true
-			total += st.Size
-		}
-		return nil
-	})
-	return total, err
 }
 
 // Pruned is what a prune deleted.
@@ -264,17 +234,17 @@ func (e *Engine) PruneImages(ctx context.Context, keep func(Image) bool) (p Prun
 }
 
 // PruneVolumes removes volumes that no container mounts and keep says false of.
-func (e *Engine) PruneVolumes(keep func(volume.Volume) bool) (p Pruned, err error) {
+func (e *Engine) PruneVolumes(ctx context.Context, keep func(volume.Volume) bool) (p Pruned, err error) {
 	all, _ := e.Volumes()
 	for _, v := range all {
 		if keep(v) || len(e.VolumeUsers(v.Name)) > 0 {
 			continue
 		}
-		size, err := treeSize(e.volumes.Path(v.Name))
-		if err != nil {
-			return p, err
+		size := deeptree.Size(ctx, e.volumes.Path(v.Name))
+		if ctx.Err() != nil {
+			return p, context.Cause(ctx)
 		}
-		if err := e.RemoveVolume(v.Name, false); err != nil {
+		if err := e.RemoveVolume(ctx, v.Name, false); err != nil {
 			if errdefs.IsConflict(err) || errdefs.IsNotFound(err) {
 				continue
 			}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/berth-engine/berth/container"
@@ -10,11 +11,11 @@ import (
 
 // CreateVolume makes a volume; a name that is taken gives the volume that has it. An empty name makes
 // an anonymous one.
-func (e *Engine) CreateVolume(v volume.Volume) (volume.Volume, error) {
+func (e *Engine) CreateVolume(ctx context.Context, v volume.Volume) (volume.Volume, error) {
 	if v.Name == "" {
 		v.Name, v.Anonymous = volume.NewName(), true
 	}
-	made, err := e.volumes.Create(v, nil)
+	made, err := e.volumes.Create(ctx, v, nil)
 	if errdefs.IsAlreadyExists(err) {
 		return made, nil
 	}
@@ -55,11 +56,11 @@ func (e *Engine) VolumeUsers(name string) []string {
 
 // RemoveVolume removes a volume and its data; one that a container mounts is errdefs.ErrConflict. With
 // force a missing one is no error.
-func (e *Engine) RemoveVolume(name string, force bool) error {
+func (e *Engine) RemoveVolume(ctx context.Context, name string, force bool) error {
 	if users := e.VolumeUsers(name); len(users) > 0 {
 		return fmt.Errorf("remove %s: volume is in use - %v: %w", name, users, errdefs.ErrConflict)
 	}
-	err := e.volumes.Remove(name)
+	err := e.volumes.Remove(ctx, name)
 	if errdefs.IsNotFound(err) && force {
 		return nil
 	}

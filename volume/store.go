@@ -1,11 +1,13 @@
 package volume
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/berth-engine/berth/internal/atomicfile"
 	"github.com/berth-engine/berth/internal/cleanup"
+	"github.com/berth-engine/berth/internal/deeptree"
 	"github.com/containerd/errdefs"
 )
 
@@ -41,7 +44,15 @@ type Volume struct {
 //	ROOT/.old-*        being deleted; swept by Open
 type Store struct {
 	root string
-	mu   sync.Mutex // orders creating and removing
+	log  *slog.Logger
+
+	// Deleting takes as long as there is data: it runs in the background, until life ends with Close.
+	life       context.Context
+	stop       context.CancelFunc
+	background sync.WaitGroup
+
+	mu     sync.Mutex               // guards claims; nothing is waited for while it is held
+	claims map[string]chan struct{} // by the name that is being made or removed; closed at the end
 }
 
 // namePattern is Docker's (moby, "RestrictedNamePattern").
@@ -49,8 +60,13 @@ var namePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
 const nameMax = 255
 
-// Open makes the directory where it is missing, and sweeps what a crash left half-made.
-func Open(root string) (*Store, error) {
+// Open makes the directory where it is missing, and sweeps, in the background, what a crash left
+// half-made. What can't be deleted is logged (log may be nil), and the next Open tries again. The caller
+// closes the store.
+func Open(ctx context.Context, root string, log *slog.Logger) (*Store, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	if err := os.MkdirAll(root, 0o711); err != nil {
 		return nil, fmt.Errorf("volume store: %w", err)
 	}
@@ -58,14 +74,59 @@ func Open(root string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("volume store: %w", err)
 	}
+	s := &Store{root: root, log: log, claims: map[string]chan struct{}{}}
+	s.life, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	var left []string
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), ".new-") || strings.HasPrefix(e.Name(), ".old-") {
-			if err := os.RemoveAll(filepath.Join(root, e.Name())); err != nil {
-				return nil, fmt.Errorf("volume store: %w", err)
-			}
+			left = append(left, filepath.Join(root, e.Name()))
 		}
 	}
-	return &Store{root: root}, nil
+	s.delete(left...)
+	return s, nil
+}
+
+// Close ends what runs in the background and waits for it. What is not deleted yet is left to the next
+// Open.
+func (s *Store) Close() {
+	s.stop()
+	s.background.Wait()
+}
+
+// delete deletes, in the background, what has no name of a volume (any more).
+func (s *Store) delete(paths ...string) {
+	s.background.Go(func() {
+		for _, path := range paths {
+			if err := deeptree.RemoveContext(s.life, path); err != nil && s.life.Err() == nil {
+				s.log.Warn("the data of a volume that is gone could not be deleted, the next start tries again", "error", err)
+			}
+		}
+	})
+}
+
+// claim has one at a time make or remove a volume of a name; release ends it.
+func (s *Store) claim(ctx context.Context, name string) (release func(), err error) {
+	for {
+		s.mu.Lock()
+		other, claimed := s.claims[name]
+		if !claimed {
+			mine := make(chan struct{})
+			s.claims[name] = mine
+			s.mu.Unlock()
+			return func() {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				delete(s.claims, name)
+				close(mine)
+			}, nil
+		}
+		s.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // NewName returns a name for an anonymous volume: 64 hexadecimal digits.
@@ -84,13 +145,17 @@ func CheckName(name string) error {
 }
 
 // Create makes a volume; fill (may be nil) writes into its still nameless data directory. Where the
-// name is taken the volume that has it is returned with errdefs.ErrAlreadyExists.
-func (s *Store) Create(v Volume, fill func(dir string) error) (_ Volume, err error) {
+// name is taken the volume that has it is returned with errdefs.ErrAlreadyExists. It waits for who makes
+// or removes one of the same name, until ctx ends.
+func (s *Store) Create(ctx context.Context, v Volume, fill func(dir string) error) (_ Volume, err error) {
 	if err := CheckName(v.Name); err != nil {
 		return Volume{}, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	release, err := s.claim(ctx, v.Name)
+	if err != nil {
+		return Volume{}, fmt.Errorf("create volume %s: %w", v.Name, err)
+	}
+	defer release()
 	if old, err := s.Get(v.Name); !errdefs.IsNotFound(err) {
 		return old, errors.Join(err, fmt.Errorf("volume %s: %w", v.Name, errdefs.ErrAlreadyExists))
 	}
@@ -100,7 +165,7 @@ func (s *Store) Create(v Volume, fill func(dir string) error) (_ Volume, err err
 	}
 	undo := cleanup.New()
 	defer undo.Run(&err)
-	undo.Add(func() error { return os.RemoveAll(aside) })
+	undo.Add(func() error { s.delete(aside); return nil })
 	data := filepath.Join(aside, "_data")
 	if err := os.Mkdir(data, 0o755); err != nil {
 		return Volume{}, fmt.Errorf("create volume %s: %w", v.Name, err)
@@ -164,10 +229,14 @@ func (s *Store) List() ([]Volume, error) {
 // Path is the directory that containers mount.
 func (s *Store) Path(name string) string { return filepath.Join(s.root, name, "_data") }
 
-// Remove removes a volume and its data. The caller knows that no container uses it.
-func (s *Store) Remove(name string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// Remove removes a volume; its data is deleted in the background. The caller knows that no container uses
+// it. It waits for who makes or removes it already, until ctx ends.
+func (s *Store) Remove(ctx context.Context, name string) error {
+	release, err := s.claim(ctx, name)
+	if err != nil {
+		return fmt.Errorf("remove volume %s: %w", name, err)
+	}
+	defer release()
 	if _, err := s.Get(name); errdefs.IsNotFound(err) {
 		return err
 	}
@@ -178,5 +247,6 @@ func (s *Store) Remove(name string) error {
 	if err := atomicfile.SyncDir(s.root); err != nil {
 		return err
 	}
-	return os.RemoveAll(old)
+	s.delete(old)
+	return nil
 }

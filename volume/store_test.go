@@ -1,30 +1,36 @@
 package volume
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/berth-engine/berth/internal/testroot"
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 func open(t *testing.T) *Store {
 	t.Helper()
-	s, err := Open(t.TempDir())
+	s, err := Open(t.Context(), t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.Close)
 	return s
 }
 
 func TestLife(t *testing.T) {
 	s := open(t)
 	fill := func(dir string) error { return os.WriteFile(filepath.Join(dir, "f"), []byte("x"), 0o644) }
-	if _, err := s.Create(Volume{Name: "data", Labels: map[string]string{"a": "b"}}, fill); err != nil {
+	if _, err := s.Create(t.Context(), Volume{Name: "data", Labels: map[string]string{"a": "b"}}, fill); err != nil {
 		t.Fatal(err)
 	}
-	if v, err := s.Create(Volume{Name: "data"}, nil); !errdefs.IsAlreadyExists(err) || v.Labels["a"] != "b" {
+	if v, err := s.Create(t.Context(), Volume{Name: "data"}, nil); !errdefs.IsAlreadyExists(err) || v.Labels["a"] != "b" {
 		t.Errorf("made twice: %+v %v", v, err)
 	}
 	if b, err := os.ReadFile(filepath.Join(s.Path("data"), "f")); string(b) != "x" {
@@ -33,12 +39,13 @@ func TestLife(t *testing.T) {
 	if all, err := s.List(); len(all) != 1 || err != nil {
 		t.Errorf("%v %v", all, err)
 	}
-	if err := s.Remove("data"); err != nil {
+	if err := s.Remove(t.Context(), "data"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Remove("data"); !errdefs.IsNotFound(err) {
+	if err := s.Remove(t.Context(), "data"); !errdefs.IsNotFound(err) {
 		t.Errorf("removed twice: %v", err)
 	}
+	s.background.Wait()
 	if entries, _ := os.ReadDir(s.root); len(entries) != 0 {
 		t.Errorf("left behind: %v", entries)
 	}
@@ -47,27 +54,95 @@ func TestLife(t *testing.T) {
 func TestNothingHalfMade(t *testing.T) {
 	s := open(t)
 	broken := errors.New("disk full")
-	if _, err := s.Create(Volume{Name: "data"}, func(string) error { return broken }); !errors.Is(err, broken) {
+	if _, err := s.Create(t.Context(), Volume{Name: "data"}, func(string) error { return broken }); !errors.Is(err, broken) {
 		t.Fatal(err)
 	}
+	s.background.Wait()
 	if entries, _ := os.ReadDir(s.root); len(entries) != 0 {
 		t.Errorf("left behind: %v", entries)
 	}
-	if err := os.Mkdir(filepath.Join(s.root, ".old-x"), 0o700); err != nil { // as a crash leaves it
+}
+
+// TestSweep: what a crash left is deleted beside the store's use, however deep it is; what can't be
+// deleted is logged, and keeps nothing from being opened.
+func TestSweep(t *testing.T) {
+	testroot.Require(t)
+	root := testroot.Dir(t)
+	busy := filepath.Join(root, ".old-busy", "mounted")
+	for _, dir := range []string{filepath.Join(root, ".old-deep"), filepath.Join(root, ".new-x"), busy} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testroot.Deep(t, filepath.Join(root, ".old-deep"), 3000, nil)
+	if err := unix.Mount("tmpfs", busy, "tmpfs", 0, ""); err != nil {
+		t.Skipf("nothing can be mounted here: %v", err)
+	}
+	defer func() { _ = unix.Unmount(busy, unix.MNT_DETACH) }()
+	testroot.FewDescriptors(t, 200)
+	var logged strings.Builder
+	s, err := Open(t.Context(), root, slog.New(slog.NewTextHandler(&logged, nil)))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(s.root); err != nil {
-		t.Fatal(err)
+	defer s.Close()
+	s.background.Wait()
+	if left, err := os.ReadDir(root); err != nil || len(left) != 1 || left[0].Name() != ".old-busy" {
+		t.Errorf("left: %v %v", left, err)
 	}
-	if entries, _ := os.ReadDir(s.root); len(entries) != 0 {
-		t.Errorf("not swept: %v", entries)
+	if n := strings.Count(logged.String(), "\n"); n != 1 || !strings.Contains(logged.String(), busy) {
+		t.Errorf("logged: %s", logged.String())
+	}
+}
+
+// TestClaims: a volume that takes long to fill keeps nobody from making and removing others, and who wants
+// the same one waits for it as long as they like.
+func TestClaims(t *testing.T) {
+	s := open(t)
+	filling, filled, made := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		_, err := s.Create(t.Context(), Volume{Name: "large"}, func(string) error {
+			close(filling)
+			<-filled
+			return nil
+		})
+		made <- err
+	}()
+	<-filling
+	_, err := s.Create(t.Context(), Volume{Name: "small"}, nil)
+	if err := errors.Join(err, s.Remove(t.Context(), "small")); err != nil {
+		t.Error(err)
+	}
+	impatient := errors.New("the client has gone")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(impatient)
+	if _, err := s.Create(ctx, Volume{Name: "large"}, nil); !errors.Is(err, impatient) {
+		t.Error(err)
+	}
+	if err := s.Remove(ctx, "large"); !errors.Is(err, impatient) {
+		t.Error(err)
+	}
+	second := make(chan error, 1)
+	go func() {
+		_, err := s.Create(t.Context(), Volume{Name: "large"}, nil)
+		second <- err
+	}()
+	close(filled)
+	if err := <-made; err != nil {
+		t.Error(err)
+	}
+	if err := <-second; !errdefs.IsAlreadyExists(err) {
+		t.Errorf("made twice: %v", err)
+	}
+	if len(s.claims) != 0 {
+		t.Errorf("still claimed: %v", s.claims)
 	}
 }
 
 func TestNames(t *testing.T) {
 	s := open(t)
 	for _, name := range []string{"", "a", "../x", "a/b", ".new-x", "-x", "a b"} {
-		if _, err := s.Create(Volume{Name: name}, nil); !errdefs.IsInvalidArgument(err) {
+		if _, err := s.Create(t.Context(), Volume{Name: name}, nil); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%q: %v", name, err)
 		}
 		if _, err := s.Get(name); !errdefs.IsNotFound(err) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/berth-engine/berth/internal/inroot"
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,7 +30,9 @@ type PackOptions struct {
 
 // Pack writes the tree at path below root as a tar: sorted, PAX where the old form is too small,
 // owners as numbers, with extended attributes and hard links; sockets are left out. A file that
-// shrinks while it is read is filled with zeros, one that grows is cut.
+// shrinks while it is read is filled with zeros, one that grows is cut. A tree of more than 1,000
+// directories within one another, or with names longer than a path can be, which nobody could unpack,
+// is errdefs.ErrFailedPrecondition.
 func Pack(ctx context.Context, root *os.File, name string, w io.Writer, o PackOptions) error {
 	flags := unix.O_PATH
 	if !o.FollowRoot {
@@ -57,12 +60,24 @@ type packer struct {
 	options PackOptions
 	dev     uint64 // of the tree's root
 	begun   bool
+	depth   int // directories that are being gone through
+}
+
+// maxDepth is how many directories may lie within one another. Each takes a descriptor and its whole
+// name while it is gone through, and a container can make as many as there are inodes.
+const maxDepth = 1000
+
+func tooDeep(as string) error {
+	return fmt.Errorf("directories are nested too deep for a tar (more than %d, or names of more than %d bytes) below %.60s…: %w", maxDepth, unix.PathMax-1, as, errdefs.ErrFailedPrecondition)
 }
 
 // add writes what the O_PATH descriptor f stands for, under the name as.
 func (p *packer) add(f *os.File, as string) error {
 	if err := p.ctx.Err(); err != nil {
 		return err
+	}
+	if len(as) >= unix.PathMax {
+		return tooDeep(as)
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -186,12 +201,18 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
+// children writes what is in the directory f, which it closes: one descriptor a level is enough.
 func (p *packer) children(f *os.File, as string) error {
+	if p.depth++; p.depth > maxDepth {
+		return tooDeep(as)
+	}
+	defer func() { p.depth-- }()
 	dir, err := inroot.Reopen(f, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
+	f.Close()
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
 		return err
@@ -205,9 +226,10 @@ func (p *packer) children(f *os.File, as string) error {
 		if err != nil {
 			return &fs.PathError{Op: "open", Path: path.Join(as, name), Err: err}
 		}
-		child := os.NewFile(uintptr(fd), path.Join(as, name))
-		err = p.add(child, path.Join(as, name))
-		child.Close()
+		childAs := path.Join(as, name)
+		child := os.NewFile(uintptr(fd), childAs)
+		err = p.add(child, childAs)
+		child.Close() // a directory is closed already
 		if err != nil {
 			return err
 		}

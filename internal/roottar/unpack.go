@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-engine/berth/internal/deeptree"
 	"github.com/berth-engine/berth/internal/inroot"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -165,35 +166,12 @@ func (u *unpacker) clear(parent *os.File, base string, h *tar.Header, name strin
 	if !isDir {
 		err = unix.Unlinkat(int(parent.Fd()), base, 0)
 	} else {
-		err = removeTree(parent, base)
+		err = deeptree.RemoveAt(parent, base)
 	}
 	if err != nil {
 		return &fs.PathError{Op: "replace", Path: name, Err: err}
 	}
 	return nil
-}
-
-func removeTree(parent *os.File, base string) error {
-	fd, err := unix.Openat(int(parent.Fd()), base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	dir := os.NewFile(uintptr(fd), base)
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		err := unix.Unlinkat(fd, name, 0)
-		if errors.Is(err, unix.EISDIR) {
-			err = removeTree(dir, name)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return unix.Unlinkat(int(parent.Fd()), base, unix.AT_REMOVEDIR)
 }
 
 func (u *unpacker) make(parent *os.File, base string, h *tar.Header, content io.Reader) error {

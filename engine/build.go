@@ -222,7 +222,7 @@ func (b *buildSteps) Run(ctx context.Context, s solver.ExecSpec, stdout, stderr 
 	if err != nil {
 		return 0, err
 	}
-	undo.Add(func() error { return e.runtime.Destroy(context.WithoutCancel(ctx), id, dir) })
+	undo.Add(func() error { return e.runtime.Destroy(context.WithoutCancel(ctx), id, dir, e.cgroupPath(c)) })
 	shim, err := e.runtime.Start(ctx, runtime.Config{
 		ID: id, Dir: dir, Spec: spec, Root: s.Rootfs, Mounts: mounts, NetNS: sandbox.NS, Filter: filter,
 		Attach: &runtime.AttachOptions{Stdout: true, Stderr: true},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/berth-engine/berth/container"
@@ -31,16 +32,21 @@ func (e *Engine) recover(ctx context.Context) error {
 		e.log.Error("records of containers could not be read; nothing that they may need is deleted", "error", err)
 	}
 	var (
-		live  []network.Live
-		ended = map[*instance]runtime.Exit{}
+		live    []network.Live
+		ended   = map[*instance]runtime.Exit{}
+		missing = map[*instance]bool{}
 	)
 	for _, r := range records {
-		c := &instance{Container: container.New(e.store, *r)}
-		e.containers[r.ID], e.names[r.Name] = c, r.ID
-		shim, exit, err := e.reconnect(ctx, c)
+		e.containers[r.ID], e.names[r.Name] = &instance{Container: container.New(e.store, *r)}, r.ID
+	}
+	for c, f := range e.findAll(ctx) {
+		shim, exit := f.shim, f.exit
 		switch {
-		case err != nil:
-			return fmt.Errorf("find container %s again: %w", r.Name, err)
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case f.err != nil: // it may well run: it keeps what it has
+			e.log.Error("a container could not be found again; it is left as it is, and looked for", "container", c.ID, "error", f.err)
+			live, missing[c] = append(live, network.Live{ContainerID: c.ID}), true
 		case shim != nil:
 			l, err := liveNetwork(shim)
 			if err != nil {
@@ -72,16 +78,83 @@ func (e *Engine) recover(ctx context.Context) error {
 		return err
 	}
 	for _, c := range e.all() {
+		if missing[c] {
+			e.background(func(ctx context.Context) { e.seek(ctx, c) })
+			continue
+		}
 		e.settle(ctx, c, ended)
 	}
 	return nil
+}
+
+// found is what reconnect says.
+type found struct {
+	shim *runtime.Shim
+	exit *runtime.Exit
+	err  error
+}
+
+// findAll reconnects to all containers, several at once: one that does not answer holds up no other.
+func (e *Engine) findAll(ctx context.Context) map[*instance]found {
+	var (
+		mu   sync.Mutex
+		all  = map[*instance]found{} // guarded by mu
+		work sync.WaitGroup
+		room = make(chan struct{}, 32)
+	)
+	for _, c := range e.all() {
+		room <- struct{}{}
+		work.Go(func() {
+			defer func() { <-room }()
+			shim, exit, err := e.reconnect(ctx, c)
+			mu.Lock()
+			defer mu.Unlock()
+			all[c] = found{shim, exit, err}
+		})
+	}
+	work.Wait()
+	return all
+}
+
+// seekAgain is the pause between two tries to find a container that does not answer.
+const seekAgain = time.Second
+
+// seek looks for a container that could not be found when the engine started, until it is.
+func (e *Engine) seek(ctx context.Context, c *instance) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(seekAgain):
+		}
+		shim, exit, err := e.reconnect(ctx, c)
+		switch {
+		case err != nil:
+			continue
+		case shim == nil && exit == nil: // somebody has removed it
+			return
+		case exit != nil:
+			e.settle(ctx, c, map[*instance]runtime.Exit{c: *exit})
+			return
+		}
+		release, err := c.Claim(ctx)
+		if err != nil {
+			return
+		}
+		defer release()
+		c.mu.Lock()
+		c.shim = shim
+		c.mu.Unlock()
+		e.settle(ctx, c, nil)
+		return
+	}
 }
 
 // reconnect finds a container's shim, or how the container ended; neither where it has not been started
 // since it was last seen to end.
 func (e *Engine) reconnect(ctx context.Context, c *instance) (*runtime.Shim, *runtime.Exit, error) {
 	s := c.State()
-	shim, err := e.runtime.Reconnect(ctx, c.ID, e.store.ExecDir(c.ID))
+	shim, err := e.runtime.Reconnect(ctx, c.ID, e.store.ExecDir(c.ID), e.cgroupPath(c))
 	var ended *runtime.EndedError
 	switch {
 	case err == nil:

@@ -159,7 +159,7 @@ func (e *Engine) destroy(ctx context.Context, id string, discard func(trash stri
 	ctx = context.WithoutCancel(ctx) // half a removal is worse than a late one
 	dir := e.store.ExecDir(id)
 	err := errors.Join(
-		e.runtime.Destroy(ctx, id, dir),
+		e.runtime.Destroy(ctx, id, dir, e.cgroupOf(id)),
 		e.networks.Detach(ctx, id),
 	)
 	if err != nil {
@@ -199,4 +199,15 @@ func (e *Engine) emptyTrash() error {
 	}
 	e.deleteTrash(ids...)
 	return nil
+}
+
+// cgroupOf is where a container would be if it runs; "" where nobody knows of it.
+func (e *Engine) cgroupOf(id string) string {
+	e.mu.Lock()
+	c := e.containers[id]
+	e.mu.Unlock()
+	if c == nil {
+		return ""
+	}
+	return e.cgroupPath(c)
 }

@@ -197,7 +197,7 @@ func (e *Engine) launch(ctx context.Context, c *instance, attach *runtime.Attach
 		return nil, err
 	}
 	undo.Add(func() error {
-		return e.runtime.Destroy(context.WithoutCancel(ctx), c.ID, e.store.ExecDir(c.ID))
+		return e.runtime.Destroy(context.WithoutCancel(ctx), c.ID, e.store.ExecDir(c.ID), e.cgroupPath(c))
 	})
 	shim, err := e.runtime.Start(ctx, runtime.Config{
 		ID: c.ID, Dir: e.store.ExecDir(c.ID), Spec: spec, Root: root, Mounts: mounts, NetNS: sandbox.NS,

@@ -16,6 +16,14 @@ func (l *Launcher) cgroupOf(spec *specs.Spec, id string) string {
 	if spec != nil && spec.Linux != nil && spec.Linux.CgroupsPath != "" {
 		return spec.Linux.CgroupsPath
 	}
+	return l.cgroupOr("", id)
+}
+
+// cgroupOr returns the cgroup of that name, without one the usual one of a container.
+func (l *Launcher) cgroupOr(name, id string) string {
+	if name != "" {
+		return name
+	}
 	return filepath.Join(l.opts.CgroupParent, id)
 }
 

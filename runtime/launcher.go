@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	goruntime "runtime"
 	"sync"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -26,6 +27,8 @@ type Launcher struct {
 	nest  *nest           // nil: shims need none
 	slots slots
 
+	patience time.Duration // how long what does not answer, or go, is waited for
+
 	cgroups func() (*cgroup.System, error) // looked for once: the machine's hierarchies stay where they are
 }
 
@@ -37,7 +40,7 @@ func New(ctx context.Context, opts Options) (*Launcher, error) {
 	if _, err := os.Stat(opts.Program); err != nil {
 		return nil, fmt.Errorf("the program that keeps containers: %w", err)
 	}
-	l := &Launcher{opts: opts, ctx: context.WithoutCancel(ctx), cgroups: sync.OnceValues(cgroup.Find)}
+	l := &Launcher{opts: opts, ctx: context.WithoutCancel(ctx), patience: patience, cgroups: sync.OnceValues(cgroup.Find)}
 	var err error
 	if l.nest, err = newNest(opts.CgroupParent); err != nil {
 		return nil, fmt.Errorf("cgroup of the shims: %w", err)

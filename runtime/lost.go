@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/berth-engine/berth/runtime/cgroup"
 	"github.com/berth-engine/berth/runtime/protocol"
 )
 
@@ -17,25 +18,70 @@ import (
 //
 // Where there is none any more, the error is an *EndedError with what the exit record says (its kind is
 // errdefs.ErrNotFound). A container whose shim was lost is killed by its cgroup first; its Exit has Lost set.
-// Where dir has no record (the container was never started), Exit is nil in the error.
-func (l *Launcher) Reconnect(ctx context.Context, id, dir string) (*Shim, error) {
+// cgroup is where the container would be if it runs (its configuration's; "": the launcher's usual one): it is looked
+// at where dir has no record, or a damaged one. Where nothing is in it either (the container was never started, or the
+// machine was), Exit is nil in the error.
+//
+// What does not answer, or cannot be killed, within ten seconds is left as it is; the error is a
+// context.DeadlineExceeded.
+func (l *Launcher) Reconnect(ctx context.Context, id, dir, cgroup string) (*Shim, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, l.patience, errSilent)
+	defer cancel()
 	s, err := l.reconnect(ctx, id, dir)
 	if !isAbsent(err) {
 		return s, err
 	}
+	cgroup = l.cgroupOr(cgroup, id)
 	r, err := protocol.ReadRecord(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &EndedError{ID: id}
+		stays, err := l.staysIn(ctx, cgroup)
+		if err != nil {
+			return nil, fmt.Errorf("container %s: %w", id, err)
+		}
+		if !stays {
+			return nil, &EndedError{ID: id}
+		}
 	}
 	if err == nil && r.Exit != nil {
 		exit := exitOf(*r.Exit)
 		return nil, &EndedError{ID: id, Exit: &exit}
 	}
-	exit, err := l.lost(ctx, id, dir)
+	exit, err := l.lost(ctx, id, dir, cgroup)
 	if err != nil {
 		return nil, err
 	}
 	return nil, &EndedError{ID: id, Exit: &exit}
+}
+
+// How long a shim may take to answer, and what is killed to go.
+const patience = 10 * time.Second
+
+var errSilent = fmt.Errorf("no answer, or no end, in time: %w", context.DeadlineExceeded)
+
+// ending is how long processes in a cgroup that no record knows of may take to go by themselves: those of a warm slot
+// whose engine has just ended.
+const ending = time.Second
+
+// staysIn tells whether there are processes in the cgroup that do not go by themselves.
+func (l *Launcher) staysIn(ctx context.Context, name string) (bool, error) {
+	g, err := l.group(name)
+	if errors.Is(err, cgroup.ErrNone) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for begun := time.Now(); ; {
+		pids, err := g.Procs()
+		if err != nil || len(pids) == 0 || time.Since(begun) > ending {
+			return len(pids) > 0, err
+		}
+		select {
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // reconnect asks the shim to say when the container ends. One that is starting its container just now answers when it
@@ -64,14 +110,14 @@ func (l *Launcher) reconnect(ctx context.Context, id, dir string) (*Shim, error)
 }
 
 // lost ends a container whose shim is gone: its exit record says how it ended or, where the shim was killed, the
-// container is killed by its cgroup and the record written.
-func (l *Launcher) lost(ctx context.Context, id, dir string) (Exit, error) {
+// container is killed by its cgroup and the record written. cgroup is for where the record is not there, or damaged.
+func (l *Launcher) lost(ctx context.Context, id, dir, cgroup string) (Exit, error) {
 	r, err := protocol.ReadRecord(dir)
 	if err == nil && r.Exit != nil {
 		return exitOf(*r.Exit), nil
 	}
-	if err != nil { // a record that is not there or damaged names no cgroup
-		r = protocol.Record{ID: id, Cgroup: l.cgroupOf(nil, id)}
+	if err != nil {
+		r = protocol.Record{ID: id, Cgroup: cgroup}
 	}
 	if err := l.killGroup(ctx, r.Cgroup); err != nil {
 		return Exit{}, fmt.Errorf("container %s lost its shim and cannot be killed: %w", id, err)
@@ -99,17 +145,20 @@ func writeRecord(dir string, r protocol.Record) error {
 }
 
 // Destroy kills what is left of a container (processes, cgroup, shim), whatever its state, and waits until
-// it is gone. It is idempotent; dir itself stays. Of a container that has ended the shim is left alone: it ends when
-// the streams that are attached have been read.
-func (l *Launcher) Destroy(ctx context.Context, id, dir string) error {
+// it is gone, or for ten seconds: the error is a context.DeadlineExceeded then. It is idempotent; dir itself stays.
+// Of a container that has ended the shim is left alone: it ends when the streams that are attached have been read.
+// cgroup is the container's (Reconnect), for where dir has no record, or a damaged one.
+func (l *Launcher) Destroy(ctx context.Context, id, dir, cgroup string) error {
 	r, err := protocol.ReadRecord(dir)
-	if err != nil { // a record that is not there or damaged names no cgroup
-		r = protocol.Record{Cgroup: l.cgroupOf(nil, id)}
+	if err != nil {
+		r = protocol.Record{Cgroup: l.cgroupOr(cgroup, id)}
 	}
 	return l.destroy(ctx, id, dir, r)
 }
 
 func (l *Launcher) destroy(ctx context.Context, id, dir string, r protocol.Record) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, l.patience, errSilent)
+	defer cancel()
 	if err := l.killGroup(ctx, r.Cgroup); err != nil {
 		return fmt.Errorf("kill container %s: %w", id, err)
 	}

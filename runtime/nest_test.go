@@ -35,7 +35,7 @@ func TestNest(t *testing.T) {
 	})
 	cfg := b.config()
 	b.engineIn(made, cfg, "echo started; sleep 1000")
-	s, err := b.launcher.Reconnect(t.Context(), cfg.ID, cfg.Dir)
+	s, err := b.launcher.Reconnect(t.Context(), cfg.ID, cfg.Dir, "")
 	if err != nil {
 		t.Fatal(err)
 	}

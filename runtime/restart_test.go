@@ -102,7 +102,7 @@ func TestEngineKilled(t *testing.T) {
 	b := newBench(t)
 	cfg := b.config()
 	b.engine(cfg, "seq 1 300000; read x; echo got $x; exit 5")
-	s, err := b.launcher.Reconnect(t.Context(), cfg.ID, cfg.Dir)
+	s, err := b.launcher.Reconnect(t.Context(), cfg.ID, cfg.Dir, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestEndsWithoutEngine(t *testing.T) {
 	b := newBench(t)
 	cfg := b.config()
 	b.engine(cfg, "echo a; while test ! -e /tmp/go; do sleep 0.01; done; echo b; exit 6")
-	s, err := b.launcher.Reconnect(t.Context(), cfg.ID, cfg.Dir)
+	s, err := b.launcher.Reconnect(t.Context(), cfg.ID, cfg.Dir, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestEndsWithoutEngine(t *testing.T) {
 	b.file("tmp/go", "", 0o644)
 	var ended *runtime.EndedError
 	b.until("the container has ended", func() bool {
-		s, err := b.launcher.Reconnect(t.Context(), cfg.ID, cfg.Dir)
+		s, err := b.launcher.Reconnect(t.Context(), cfg.ID, cfg.Dir, "")
 		if err == nil {
 			_ = s.Close()
 			return false

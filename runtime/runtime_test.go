@@ -570,7 +570,7 @@ func TestShimKilled(t *testing.T) {
 				}
 				return err != nil
 			})
-			_, err := b.launcher.Reconnect(t.Context(), cfg.ID, cfg.Dir)
+			_, err := b.launcher.Reconnect(t.Context(), cfg.ID, cfg.Dir, "")
 			var ended *runtime.EndedError
 			if !errors.As(err, &ended) || ended.Exit == nil || !errdefs.IsNotFound(err) {
 				t.Fatalf("reconnect: %v", err)
@@ -598,7 +598,7 @@ func TestShimKilled(t *testing.T) {
 
 func TestReconnectToNothing(t *testing.T) {
 	b := newBench(t)
-	_, err := b.launcher.Reconnect(t.Context(), "never", t.TempDir())
+	_, err := b.launcher.Reconnect(t.Context(), "never", t.TempDir(), "")
 	var ended *runtime.EndedError
 	if !errors.As(err, &ended) || ended.Exit != nil {
 		t.Errorf("%v", err)

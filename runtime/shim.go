@@ -58,7 +58,7 @@ func (s *Shim) watch() {
 				s.exit = exitOf(r)
 			}
 		} else {
-			s.exit, s.err = s.launcher.lost(s.ctx, s.id, s.dir)
+			s.exit, s.err = s.launcher.lost(s.ctx, s.id, s.dir, s.cgroup)
 		}
 		s.dismiss(err == nil)
 		close(s.done)

@@ -1,0 +1,129 @@
+package runtime_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/berth-engine/berth/runtime"
+	"github.com/berth-engine/berth/runtime/protocol"
+)
+
+// TestNoRecord: a container that runs, and whose run-time directory was emptied or whose record is damaged, is found by
+// the cgroup that its configuration names, and killed: it is lost, not one that never ran.
+func TestNoRecord(t *testing.T) {
+	b := newBench(t)
+	for name, damage := range map[string]func(cfg runtime.Config, shim int) error{
+		"emptied": func(cfg runtime.Config, _ int) error {
+			if err := os.RemoveAll(cfg.Dir); err != nil {
+				return err
+			}
+			return os.Mkdir(cfg.Dir, 0o700)
+		},
+		"emptied, without a shim": func(cfg runtime.Config, shim int) error {
+			return errors.Join(os.RemoveAll(cfg.Dir), endShim(b, shim))
+		},
+		"damaged": func(cfg runtime.Config, shim int) error {
+			return errors.Join(endShim(b, shim), os.WriteFile(filepath.Join(cfg.Dir, protocol.RecordName), []byte("?"), 0o600))
+		},
+	} {
+		cfg := b.config(sh("sleep 1000 & sleep 1000")...)
+		cfg.Spec.Linux.CgroupsPath = b.parent + "/other-" + cfg.ID
+		if name != "emptied" { // only the first process dies with the shim
+			cfg.Spec.Linux.Namespaces = cfg.Spec.Linux.Namespaces[1:]
+		}
+		c := b.start(cfg)
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := damage(cfg, c.shimPid()); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		_, err := b.launcher.Reconnect(t.Context(), cfg.ID, cfg.Dir, cfg.Spec.Linux.CgroupsPath)
+		var ended *runtime.EndedError
+		if !errors.As(err, &ended) || ended.Exit == nil || ended.Exit.Status != 137 || !ended.Exit.Lost {
+			t.Errorf("%s: reconnect: %v, %+v", name, err, ended)
+		}
+		b.until("the container is gone", func() bool { return gone(c.Pid()) })
+		for _, at := range []string{"/sys/fs/cgroup/pids", "/sys/fs/cgroup"} {
+			if left, _ := os.ReadFile(at + cfg.Spec.Linux.CgroupsPath + "/cgroup.procs"); len(left) > 0 {
+				t.Errorf("%s: processes are left: %s", name, left)
+			}
+		}
+		if err := b.launcher.Destroy(t.Context(), cfg.ID, cfg.Dir, cfg.Spec.Linux.CgroupsPath); err != nil {
+			t.Errorf("%s: destroy: %v", name, err)
+		}
+		if _, err := b.launcher.Reconnect(t.Context(), cfg.ID, cfg.Dir, cfg.Spec.Linux.CgroupsPath); !errors.As(err, &ended) || ended.Exit != nil {
+			t.Errorf("%s: after everything is gone: %v", name, err)
+		}
+	}
+}
+
+// endShim kills a shim and waits until it is gone.
+func endShim(b *bench, pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return err
+	}
+	b.until("the shim is gone", func() bool { return gone(pid) })
+	return nil
+}
+
+// TestDestroyWithoutRecord: the container is killed by the cgroup that its configuration names.
+func TestDestroyWithoutRecord(t *testing.T) {
+	b := newBench(t)
+	cfg := b.config("/bin/sleep", "1000")
+	cfg.Spec.Linux.CgroupsPath = b.parent + "/other-" + cfg.ID
+	c := b.start(cfg)
+	if err := os.Remove(filepath.Join(cfg.Dir, protocol.RecordName)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.launcher.Destroy(t.Context(), cfg.ID, cfg.Dir, cfg.Spec.Linux.CgroupsPath); err != nil {
+		t.Error(err)
+	}
+	b.until("the container is gone", func() bool { return gone(c.Pid()) })
+}
+
+// TestSilentShim: a shim that does not answer is waited for no longer than it may take, and left as it is.
+func TestSilentShim(t *testing.T) {
+	b := newBench(t)
+	cfg := b.config("/bin/sleep", "1000")
+	c := b.start(cfg)
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	shim := c.shimPid()
+	wake := func() { _ = syscall.Kill(shim, syscall.SIGCONT) }
+	if err := syscall.Kill(shim, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer wake()
+	b.launcher.SetPatience(100 * time.Millisecond)
+	if _, err := b.launcher.Reconnect(t.Context(), cfg.ID, cfg.Dir, ""); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("reconnect: %v", err)
+	}
+	if gone(c.Pid()) {
+		t.Fatal("the container was not left as it is")
+	}
+	wake()
+	b.launcher.SetPatience(time.Minute)
+	s, err := b.launcher.Reconnect(t.Context(), cfg.ID, cfg.Dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := syscall.Kill(shim, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	b.launcher.SetPatience(100 * time.Millisecond)
+	if err := b.launcher.Destroy(t.Context(), cfg.ID, cfg.Dir, ""); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("destroy: %v", err)
+	}
+	wake()
+	b.launcher.SetPatience(time.Minute)
+}

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,6 +26,9 @@ import (
 // Store is a directory of blobs. Its methods may be called at the same time.
 type Store struct {
 	root string
+
+	background sync.WaitGroup
+	freeing    chan struct{} // one for each batch of Delete whose files are held
 
 	mu      sync.Mutex
 	resumed map[digest.Digest]bool // guarded by mu; those that have a writer of Resume now
@@ -42,9 +46,9 @@ const keepUnfinished = 24 * time.Hour
 
 // Open opens the store in the directory root, which is made where it is not there, and removes what
 // earlier writers left unfinished, except what Resume can still use (younger than a day). One process
-// may have a root open at a time; that is the caller's to see to.
+// may have a root open at a time; that is the caller's to see to. The caller closes the store.
 func Open(root string) (*Store, error) {
-	s := &Store{root: root, resumed: map[digest.Digest]bool{}}
+	s := &Store{root: root, freeing: make(chan struct{}, freeBatches), resumed: map[digest.Digest]bool{}}
 	for _, dir := range []string{s.blobs(), s.incoming()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("content store: %w", err)
@@ -68,6 +72,9 @@ func Open(root string) (*Store, error) {
 	}
 	return s, nil
 }
+
+// Close waits for what runs in the background. No method is called after it.
+func (s *Store) Close() { s.background.Wait() }
 
 func (s *Store) blobs() string    { return filepath.Join(s.root, "blobs", "sha256") }
 func (s *Store) incoming() string { return filepath.Join(s.root, "incoming") }
@@ -205,37 +212,54 @@ func (c contextReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// Delete removes blobs, durably, and returns which there were; those that are not here are no error.
-// Many at once cost one sync. Who has one open goes on reading. When it returns the blobs are gone for
-// good; the space of their files is given back shortly afterwards (ext4 takes 15 ms for 50 MB).
+// Delete removes blobs, durably, and returns which there were; those that are not here are no error, and
+// one that can't be removed does not keep the others. Many at once cost one sync. Who has one open goes on
+// reading. When it returns the blobs are gone for good; the space of their files is given back shortly
+// afterwards (ext4 takes 15 ms for 50 MB).
 func (s *Store) Delete(dgsts ...digest.Digest) (deleted []digest.Digest, err error) {
-	var held []*os.File // so that the files outlast their names
-	defer func() {
-		go func() {
-			for _, f := range held {
-				_ = f.Close() // it was opened to be closed
-			}
-		}()
-	}()
+	var errs []error
+	for batch := range slices.Chunk(dgsts, freeBatch) {
+		gone, err := s.unlink(batch)
+		deleted, errs = append(deleted, gone...), append(errs, err)
+	}
+	if len(deleted) > 0 {
+		errs = append(errs, atomicfile.SyncDir(s.blobs()))
+	}
+	return deleted, errors.Join(errs...)
+}
+
+// While files are freed they are held open: at most freeBatch in each of at most freeBatches.
+const freeBatch, freeBatches = 64, 2
+
+// unlink takes the names of at most freeBatch blobs away. Their files outlast them until they are closed in
+// the background.
+func (s *Store) unlink(dgsts []digest.Digest) (gone []digest.Digest, err error) {
+	s.freeing <- struct{}{}
+	var held []*os.File
+	defer s.background.Go(func() {
+		for _, f := range held {
+			_ = f.Close() // it was opened to be closed
+		}
+		<-s.freeing
+	})
+	var errs []error
 	for _, d := range dgsts {
 		path, err := s.path(d)
 		if err != nil {
-			return deleted, err
+			errs = append(errs, err)
+			continue
 		}
 		if f, err := os.OpenFile(path, unix.O_PATH|unix.O_NOFOLLOW, 0); err == nil {
 			held = append(held, f)
 		}
 		switch err := os.Remove(path); {
 		case err == nil:
-			deleted = append(deleted, d)
+			gone = append(gone, d)
 		case !errors.Is(err, fs.ErrNotExist):
-			return deleted, missing(d, err)
+			errs = append(errs, err)
 		}
 	}
-	if len(deleted) == 0 {
-		return nil, nil
-	}
-	return deleted, atomicfile.SyncDir(s.blobs())
+	return gone, errors.Join(errs...)
 }
 
 // Digests lists the blobs, in no order.

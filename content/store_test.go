@@ -21,6 +21,7 @@ func open(t *testing.T, root string) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.Close)
 	return s
 }
 

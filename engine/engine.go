@@ -170,6 +170,9 @@ func (e *Engine) Close(ctx context.Context) error {
 	if e.volumes != nil {
 		e.volumes.Close()
 	}
+	if e.content != nil {
+		e.content.Close()
+	}
 	for _, f := range e.locks {
 		errs = append(errs, f.Close())
 	}

@@ -192,7 +192,7 @@ func (b *bench) destroy(cfg runtime.Config) {
 	b.t.Helper()
 	ctx, cancel := deadline()
 	defer cancel()
-	if err := b.launcher.Destroy(ctx, cfg.ID, cfg.Dir, ""); err != nil {
+	if err := b.launcher.Destroy(ctx, cfg.ID, cfg.Dir, cfg.Spec.Linux.CgroupsPath); err != nil {
 		b.t.Errorf("destroy: %v", err)
 	}
 }

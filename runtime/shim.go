@@ -27,7 +27,7 @@ type Shim struct {
 	cgroup   string
 	attached *Stream
 
-	conn    *protocol.Conn  // in phase Running
+	conn    *protocol.Conn  // in phase Running or Watching
 	process *shimProcess    // that conn is the launch connection of; nil: an earlier engine's
 	ctx     context.Context // ends with Close; for what watch does when the shim is lost
 	cancel  context.CancelFunc

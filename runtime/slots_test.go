@@ -249,6 +249,47 @@ func TestReusePublished(t *testing.T) {
 	})
 }
 
+// TestRootfsOfAnEnded: a shim that keeps another container answers who still asks for the one before.
+func TestRootfsOfAnEnded(t *testing.T) {
+	t.Run("warm/rootfs", func(t *testing.T) {
+		b := newBench(t)
+		c := b.start(b.config("/bin/sleep", "1000"))
+		f, err := protocol.Dial(c.cfg.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := protocol.NewConn(f, protocol.Engine, protocol.Open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		ask := func() protocol.Message {
+			t.Helper()
+			if err := conn.Send(protocol.Rootfs, nil); err != nil {
+				t.Fatal(err)
+			}
+			m, err := conn.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Close()
+			return m
+		}
+		if m := ask(); m.Kind != protocol.Done {
+			t.Errorf("while it runs: %q", rune(m.Kind))
+		}
+		if err := c.Signal(t.Context(), 9, false); err != nil {
+			t.Fatal(err)
+		}
+		c.wait()
+		m := ask()
+		var failed protocol.Failure
+		if err := m.Decode(&failed); m.Kind != protocol.Failed || err != nil || !failed.Gone {
+			t.Errorf("after its end: %q %+v, %v", rune(m.Kind), failed, err)
+		}
+	})
+}
+
 // childOfOurs tells whether the process of that /proc/PID/cmdline is our own child.
 func childOfOurs(cmdline string) bool {
 	status, _ := os.ReadFile(filepath.Join(filepath.Dir(cmdline), "status"))

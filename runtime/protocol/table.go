@@ -58,8 +58,10 @@ const (
 	Preparing              // a slot is being made
 	Prepared               // it waits
 	Starting               // a start was asked for
-	Running                // the container runs (launch, watch); its exit will be said
+	Running                // the container runs; its exit will be said
+	Ended                  // it was said: the shim may offer to keep another one
 	Open                   // a dialled connection, before anything was asked or after it was answered
+	Watching               // a dialled connection on which the exit will be said
 	Asked                  // a question waits for its answer
 	Attaching              // a stream was asked for
 	Executing              // an exec was asked for
@@ -67,7 +69,7 @@ const (
 	Over                   // nothing more is said
 )
 
-var phaseNames = [...]string{"launched", "preparing", "prepared", "starting", "running", "open", "asked", "attaching", "executing", "streaming", "over"}
+var phaseNames = [...]string{"launched", "preparing", "prepared", "starting", "running", "ended", "open", "watching", "asked", "attaching", "executing", "streaming", "over"}
 
 func (p Phase) String() string { return phaseNames[p] }
 
@@ -97,19 +99,21 @@ func follow(p Phase, side Side, kind Kind) (Phase, bool) {
 		return Starting, true
 	case said{Starting, Shim, Started}:
 		return Running, true
-	case said{Over, Shim, Idle}:
+	case said{Running, Shim, Exit}:
+		return Ended, true
+	case said{Ended, Shim, Idle}:
 		return Launched, true
-	case said{Preparing, Shim, Failed}, said{Starting, Shim, Failed}, said{Running, Shim, Exit}:
+	case said{Preparing, Shim, Failed}, said{Starting, Shim, Failed}:
 		return Over, true
 
 	case said{Open, Engine, Signal}, said{Open, Engine, Resize}, said{Open, Engine, Ask}, said{Open, Engine, Rootfs}:
 		return Asked, true
 	case said{Asked, Shim, Done}, said{Asked, Shim, Failed}, said{Asked, Shim, Status}:
 		return Open, true
-	case said{Open, Engine, Watch}:
-		return Running, true
-	case said{Running, Shim, Status}:
-		return Running, true
+	case said{Open, Engine, Watch}, said{Watching, Shim, Status}:
+		return Watching, true
+	case said{Watching, Shim, Exit}:
+		return Over, true
 	case said{Open, Engine, Attach}:
 		return Attaching, true
 	case said{Attaching, Shim, Done}:

@@ -114,6 +114,10 @@ func (c *container) answer(conn *protocol.Conn, m protocol.Message) error {
 		c.reportExit(conn)
 		return errTaken
 	case protocol.Rootfs:
+		if !c.begin() { // its descriptor is closed at the end
+			return conn.Send(protocol.Failed, failure(errEnded))
+		}
+		defer c.work.Done()
 		if c.root == nil {
 			return conn.Send(protocol.Failed, protocol.Failure{Detail: "the root directory was not given as a descriptor"})
 		}

@@ -76,7 +76,7 @@ func (s *slot) close() {
 		s.child.Abandon()
 	}
 	if s.plan != nil {
-		_ = s.plan.Close() // memory of a process that is about to end
+		_ = s.plan.Close() // memory that no child uses any more
 	}
 	if s.group != nil {
 		_ = s.group.remove(s.ctx, patience) // Launcher.Close does it where we cannot

@@ -3,8 +3,11 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -97,9 +100,7 @@ func TestSilentShim(t *testing.T) {
 	}
 	shim := c.shimPid()
 	wake := func() { _ = syscall.Kill(shim, syscall.SIGCONT) }
-	if err := syscall.Kill(shim, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stop(b, shim)
 	defer wake()
 	b.launcher.SetPatience(100 * time.Millisecond)
 	if _, err := b.launcher.Reconnect(t.Context(), cfg.ID, cfg.Dir, ""); !errors.Is(err, context.DeadlineExceeded) {
@@ -117,13 +118,27 @@ func TestSilentShim(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := syscall.Kill(shim, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stop(b, shim)
 	b.launcher.SetPatience(100 * time.Millisecond)
 	if err := b.launcher.Destroy(t.Context(), cfg.ID, cfg.Dir, ""); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("destroy: %v", err)
 	}
 	wake()
 	b.launcher.SetPatience(time.Minute)
+}
+
+// stop stops a process, and returns when none of its threads runs.
+func stop(b *bench, pid int) {
+	b.t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		b.t.Fatal(err)
+	}
+	b.until("the process has stopped", func() bool {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		return len(threads) > 0 && !slices.ContainsFunc(threads, func(path string) bool {
+			stat, err := os.ReadFile(path)
+			_, rest, _ := strings.Cut(string(stat), ") ")
+			return err == nil && !strings.HasPrefix(rest, "T")
+		})
+	})
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/berth-engine/berth/internal/fileattr"
 )
 
 // Limits of a list. A longer one is refused with a sentence.
@@ -210,22 +212,13 @@ func (d *decoder) xattrs() []Xattr {
 	for range n {
 		x := Xattr{d.string(maxComponent), d.string(left)}
 		left -= len(x.Name) + len(x.Value)
-		if d.bad || left < 0 || !AllowedXattr(x.Name) || len(out) > 0 && out[len(out)-1].Name >= x.Name {
+		if d.bad || left < 0 || !fileattr.Allowed(x.Name, x.Value) || len(out) > 0 && out[len(out)-1].Name >= x.Name {
 			d.bad = true
 			return nil
 		}
 		out = append(out, x)
 	}
 	return out
-}
-
-// AllowedXattr says whether an extended attribute belongs to a file's content: a file's capabilities,
-// and what users set. Others are the host's business, and overlayfs's own are never taken from outside.
-func AllowedXattr(name string) bool {
-	if strings.ContainsRune(name, 0) {
-		return false
-	}
-	return name == "security.capability" || len(name) > len("user.") && strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.")
 }
 
 // check holds e against the entries before it, of which it is number i, and notes it.

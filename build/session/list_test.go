@@ -29,7 +29,7 @@ func TestListRoundTrip(t *testing.T) {
 		{Path: "d", Mode: ModeReg | 0o4755, Hardlink: "a/b"},
 		{Path: "dev", Mode: ModeChar | 0o600, Rdev: 259},
 		{Path: "l", Mode: ModeLink | 0o777, Link: "../a", Mtime: -5},
-		{Path: "x", Mode: ModeReg, Xattrs: []Xattr{{"security.capability", "\x00\x01"}, {"user.a", ""}}},
+		{Path: "x", Mode: ModeReg, Xattrs: []Xattr{{"security.capability", "\x01\x00\x00\x02" + strings.Repeat("\x00", 16)}, {"user.a", ""}}},
 	}
 	got, err := DecodeList(encode(want))
 	if err != nil || !reflect.DeepEqual(got, want) {

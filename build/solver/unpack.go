@@ -18,6 +18,7 @@ import (
 
 	"github.com/berth-engine/berth/build/session"
 	"github.com/berth-engine/berth/build/tree"
+	"github.com/berth-engine/berth/internal/fileattr"
 )
 
 // unpack unpacks n into the directory dest of t, if n is a tar, compressed or not, and says whether it
@@ -310,7 +311,7 @@ func (u *unpacker) xattrs(h *tar.Header, p string) error {
 	var to *os.File
 	for k, v := range h.PAXRecords {
 		key, ok := strings.CutPrefix(k, "SCHILY.xattr.")
-		if !ok || !session.AllowedXattr(key) {
+		if !ok || !fileattr.Allowed(key, v) {
 			continue
 		}
 		if to == nil {

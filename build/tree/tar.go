@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-engine/berth/build/session"
+	"github.com/berth-engine/berth/internal/fileattr"
 )
 
 // maxSparse is the size in bytes up to which a sparse file is taken from an archive: a few bytes can
@@ -116,7 +117,7 @@ func (sp *spool) entry(ctx context.Context, h *tar.Header, r io.Reader) error {
 		Path: p, Mode: typ | uint32(h.Mode)&0o7777, Mtime: h.ModTime.UnixNano(), Ctime: h.ModTime.UnixNano(),
 	}}}
 	for k, v := range h.PAXRecords {
-		if attr, ok := strings.CutPrefix(k, "SCHILY.xattr."); ok && session.AllowedXattr(attr) {
+		if attr, ok := strings.CutPrefix(k, "SCHILY.xattr."); ok && fileattr.Allowed(attr, v) {
 			e.Xattrs = append(e.Xattrs, session.Xattr{Name: attr, Value: v})
 		}
 	}

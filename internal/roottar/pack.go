@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-engine/berth/internal/fileattr"
 	"github.com/berth-engine/berth/internal/inroot"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -29,7 +30,7 @@ type PackOptions struct {
 }
 
 // Pack writes the tree at path below root as a tar: sorted, PAX where the old form is too small,
-// owners as numbers, with extended attributes and hard links; sockets are left out. A file that
+// owners as numbers, with extended attributes (capabilities, ACLs, user.*) and hard links; sockets are left out. A file that
 // shrinks while it is read is filled with zeros, one that grows is cut. A tree of more than 1,000
 // directories within one another, or with names longer than a path can be, which nobody could unpack,
 // is errdefs.ErrFailedPrecondition.
@@ -165,7 +166,7 @@ func xattrs(f *os.File, h *tar.Header) error {
 	slices.Sort(names)
 	value := make([]byte, 64<<10) // XATTR_SIZE_MAX
 	for _, name := range names {
-		if strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") || name == "security.selinux" {
+		if !fileattr.AllowedName(name) && !fileattr.IsACL(name) {
 			continue
 		}
 		n, err := unix.Getxattr(at, name, value)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,41 @@ func entries(t *testing.T, hs ...tar.Header) *bytes.Buffer {
 		t.Fatal(err)
 	}
 	return &b
+}
+
+// TestAttributes: of what a tar says is a file's attributes, only that is set which isn't the host's.
+func TestAttributes(t *testing.T) {
+	testroot.Require(t)
+	dir := testroot.Dir(t)
+	capability := "\x01\x00\x00\x02" + strings.Repeat("\x00", 16)
+	attrs := func(capability string) map[string]string {
+		return map[string]string{
+			paxXattr + "security.capability": capability, paxXattr + "security.ima": "\x03hash", paxXattr + "security.selinux": "label",
+			paxXattr + "security.evm": "\x03hash", paxXattr + "security.other": "1", paxXattr + "trusted.note": "1",
+			paxXattr + "trusted.overlay.opaque": "y", paxXattr + "user.overlay.opaque": "y", paxXattr + "user.note": "1",
+		}
+	}
+	in := entries(t, tar.Header{Name: "good", Typeflag: tar.TypeReg, PAXRecords: attrs(capability)},
+		tar.Header{Name: "malformed", Typeflag: tar.TypeReg, PAXRecords: attrs(capability[:7])})
+	if err := Unpack(t.Context(), opened(t, dir), "/", in, UnpackOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"good": "security.capability user.note", "malformed": "user.note"} {
+		list := make([]byte, 64<<10)
+		n, err := unix.Listxattr(filepath.Join(dir, name), list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := strings.FieldsFunc(string(list[:n]), func(r rune) bool { return r == 0 })
+		label := make([]byte, 1024)
+		if n, err := unix.Getxattr(filepath.Join(dir, name), "security.selinux", label); err == nil && string(label[:n]) != "label" {
+			got = slices.DeleteFunc(got, func(s string) bool { return s == "security.selinux" }) // the host's own
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
 }
 
 // invalidOnly: the tar is wrong, and nobody takes it for a destination that is missing or no directory.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/berth-engine/berth/internal/deeptree"
+	"github.com/berth-engine/berth/internal/fileattr"
 	"github.com/berth-engine/berth/internal/inroot"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -33,7 +34,7 @@ type Owner struct{ UID, GID int }
 // Unpack unpacks a tar into the directory dest below root. Entry names are relative to dest; one with
 // ".." in it, and a hard link to what is not there, are errdefs.ErrInvalidArgument. What is
 // there already is replaced, directories are merged. Parents that the tar doesn't have are made
-// with mode 0755.
+// with mode 0755. Of extended attributes capabilities, ACLs and user.* are set; others are the host's.
 func Unpack(ctx context.Context, root *os.File, dest string, r io.Reader, o UnpackOptions) error {
 	to, err := inroot.Open(root, dest, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -251,7 +252,7 @@ func (u *unpacker) attributes(f *os.File, h *tar.Header) error {
 	}
 	for key, value := range h.PAXRecords {
 		name, ok := strings.CutPrefix(key, paxXattr)
-		if !ok || strings.HasPrefix(name, "trusted.") || strings.HasPrefix(name, "user.overlay.") {
+		if !ok || !fileattr.Allowed(name, value) && !fileattr.IsACL(name) {
 			continue
 		}
 		if err := unix.Setxattr(at, name, []byte(value), 0); err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.EPERM) {

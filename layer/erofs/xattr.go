@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/berth-engine/berth/internal/fileattr"
 )
 
 // xattr is an extended attribute, by its whole name.
@@ -33,7 +35,6 @@ var prefixes = []struct {
 const (
 	aclAccess  = "system.posix_acl_access"
 	aclDefault = "system.posix_acl_default"
-	capability = "security.capability"
 )
 
 // split returns the number of a name's beginning, and the rest of the name.
@@ -80,11 +81,11 @@ func (x xattr) admit(typ uint16) (bool, error) {
 			return false, nil
 		}
 	case strings.HasPrefix(x.name, "trusted."):
-	case x.name == capability:
+	case x.name == fileattr.Capability:
 		if typ != modeFile {
 			return false, nil
 		}
-		if !isCapability(x.value) {
+		if !fileattr.IsCapability(x.value) {
 			return false, fmt.Errorf("its extended attribute %s is malformed", x.name)
 		}
 	case x.name == aclAccess, x.name == aclDefault:
@@ -111,22 +112,6 @@ func (x xattr) admit(typ uint16) (bool, error) {
 		return false, fmt.Errorf("its extended attribute %s has %d bytes, more than 65535", x.name, len(x.value))
 	}
 	return true, nil
-}
-
-// isCapability says whether v is what the kernel takes as security.capability (linux/capability.h,
-// vfs_cap_data of revision 2 and vfs_ns_cap_data of revision 3).
-func isCapability(v string) bool {
-	const revisionMask, revision2, revision3 = 0xff000000, 0x02000000, 0x03000000
-	if len(v) < 4 {
-		return false
-	}
-	switch binary.LittleEndian.Uint32([]byte(v)) & revisionMask {
-	case revision2:
-		return len(v) == 20
-	case revision3:
-		return len(v) == 24 && binary.LittleEndian.Uint32([]byte(v[20:])) != 1<<32-1
-	}
-	return false
 }
 
 // isACL says whether v is what the kernel takes as an ACL (posix_acl_xattr.h: version 2, then entries of

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-engine/berth/build/session"
+	"github.com/berth-engine/berth/internal/fileattr"
 )
 
 // root is an open directory of which files are listed and read, and nothing outside it.
@@ -143,7 +144,7 @@ func xattrs(fd int) ([]session.Xattr, error) {
 	}
 	var out []session.Xattr
 	for key := range strings.SplitSeq(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00") {
-		if !session.AllowedXattr(key) {
+		if !fileattr.AllowedName(key) {
 			continue
 		}
 		value := make([]byte, 64<<10)
@@ -154,7 +155,9 @@ func xattrs(fd int) ([]session.Xattr, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, session.Xattr{Name: key, Value: string(value[:n])})
+		if fileattr.Allowed(key, string(value[:n])) {
+			out = append(out, session.Xattr{Name: key, Value: string(value[:n])})
+		}
 	}
 	slices.SortFunc(out, func(a, b session.Xattr) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil

@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,8 +9,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -31,13 +28,16 @@ const (
 	promised = 10 * time.Second
 	// look is how often the machine's memory is looked at while slots wait.
 	look = 10 * time.Second
-	// scarce is how much memory must be available for slots to be kept, in percent.
-	scarce = 5
+	// again is after how long a slot that could not be made is tried again, at first; each failure doubles it.
+	again = 10 * time.Second
+	// rarely is the longest that it becomes.
+	rarely = time.Hour
 )
 
 // slots are a launcher's warm slots.
 type slots struct {
 	dir    string
+	most   int           // how many are to wait
 	wake   chan struct{} // has a token when there is something to do
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -56,7 +56,8 @@ type slotModel struct {
 	spec   *specs.Spec // only what Prepare looks at
 	parent string      // cgroup that the containers' are in
 	late   bool        // the network namespace comes with the container
-	bad    bool        // no slot can be made of it
+	failed int         // slots that could not be made of it, one after the other; guarded by slots.mu
+	retry  time.Time   // when the next one is tried; guarded by slots.mu
 }
 
 // slot is one that waits.
@@ -71,7 +72,7 @@ type slot struct {
 // openSlots begins to keep slots.
 func (l *Launcher) openSlots() error {
 	s := &l.slots
-	s.dir = filepath.Join(l.opts.ExecRoot, "slots")
+	s.dir, s.most = filepath.Join(l.opts.ExecRoot, "slots"), l.opts.Slots
 	if err := os.RemoveAll(s.dir); err != nil { // an earlier engine's: its slots ended with it
 		return err
 	}
@@ -94,14 +95,11 @@ func (l *Launcher) closeSlots() {
 	s.cancel()
 	<-s.done
 	s.mu.Lock()
-	waiting, idle := s.waiting, s.idle
-	s.waiting, s.leaving, s.idle, s.closed = nil, append(s.leaving, waiting...), nil, true
+	waiting := s.waiting
+	s.waiting, s.leaving, s.closed = nil, append(s.leaving, waiting...), true
 	s.mu.Unlock()
 	l.giveUp(waiting)
-	for _, p := range idle {
-		_ = p.conn.Close() // it ends by itself
-		<-p.gone
-	}
+	s.dropIdle()
 	_ = os.RemoveAll(s.dir) // empty but for last words
 }
 
@@ -114,9 +112,13 @@ func (l *Launcher) keepSlots(ctx context.Context) {
 		if l.slots.busy() {
 			next = quiet
 		} else {
-			l.giveUp(l.slots.unwanted())
-			if !memoryIsScarce() {
+			short := l.scarce()
+			l.giveUp(l.slots.unwanted(short))
+			if short {
+				l.slots.dropIdle()
+			} else {
 				l.fill(ctx)
+				next = l.slots.next()
 			}
 		}
 		timer.Reset(next)
@@ -136,16 +138,25 @@ func (s *slots) busy() bool {
 	return time.Since(s.started) < quiet
 }
 
+// next is after how long there may be something to do that nobody tells of.
+func (s *slots) next() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.model != nil && s.model.failed > 0 {
+		return min(look, max(time.Until(s.model.retry), time.Millisecond))
+	}
+	return look
+}
+
 // unwanted takes out the slots that nobody will claim: of another model than today's, promised long ago, dead; all of
 // them where memory is scarce.
-func (s *slots) unwanted() (out []*slot) {
-	scarce := memoryIsScarce()
+func (s *slots) unwanted(short bool) (out []*slot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var keep []*slot
 	for _, w := range s.waiting {
 		expired := !w.promised.IsZero() && time.Since(w.promised) > promised
-		if scarce || expired || w.process.isGone() || w.model != s.model && w.promised.IsZero() {
+		if short || expired || w.process.isGone() || w.model != s.model && w.promised.IsZero() {
 			out = append(out, w)
 		} else {
 			keep = append(keep, w)
@@ -160,33 +171,59 @@ func (l *Launcher) fill(ctx context.Context) {
 	s := &l.slots
 	for ctx.Err() == nil && !s.busy() {
 		s.mu.Lock()
-		free, model := 0, s.model
-		for _, w := range s.waiting {
-			if w.promised.IsZero() {
-				free++
-			}
-		}
-		enough := free >= l.opts.Slots || model == nil || model.bad
+		model, missing := s.model, s.missing()
 		s.mu.Unlock()
-		if enough {
+		if missing <= 0 {
 			return
 		}
 		w, err := l.newSlot(ctx, model)
 		s.mu.Lock()
-		if err != nil {
-			model.bad = true // containers start without; the next one that looks otherwise is tried again
+		if err != nil { // containers start without
+			model.retry = time.Now().Add(min(l.again<<min(model.failed, 20), rarely))
+			model.failed++
 		} else {
+			model.failed = 0
 			s.waiting = append(s.waiting, w)
 		}
 		s.mu.Unlock()
 	}
 }
 
-// newSlot makes a slot and waits until it waits.
-func (l *Launcher) newSlot(ctx context.Context, model *slotModel) (_ *slot, err error) {
-	w := &slot{id: newID(), model: model, left: make(chan struct{})}
+// missing is how many slots could be made now. mu must be held.
+func (s *slots) missing() int {
+	if s.closed || s.model == nil || time.Now().Before(s.model.retry) {
+		return 0
+	}
+	return s.most - s.free()
+}
+
+// free is how many slots wait for whoever comes. mu must be held.
+func (s *slots) free() int {
+	n := 0
+	for _, w := range s.waiting {
+		if w.promised.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
+// newSlot makes a slot and waits until it waits: of a shim that is idle or, where none can do it, of a new process.
+func (l *Launcher) newSlot(ctx context.Context, model *slotModel) (*slot, error) {
+	for p := l.slots.takeIdle(); p != nil; p = l.slots.takeIdle() {
+		w, err := l.prepare(ctx, model, newID(), p)
+		if err == nil || ctx.Err() != nil {
+			return w, err
+		}
+	}
+	return l.prepare(ctx, model, newID(), nil)
+}
+
+// prepare makes a slot of the shim, nil: of a new one. Where it fails nothing is left of either.
+func (l *Launcher) prepare(ctx context.Context, model *slotModel, id string, p *shimProcess) (_ *slot, err error) {
+	w := &slot{id: id, model: model, process: p, left: make(chan struct{})}
 	log := l.slotLog(w.id)
-	if w.process = l.slots.takeIdle(); w.process == nil {
+	if p == nil {
 		if w.process, err = l.launch(w.id, log); err != nil {
 			return nil, err
 		}
@@ -215,60 +252,6 @@ func (l *Launcher) newSlot(ctx context.Context, model *slotModel) (_ *slot, err 
 	return w, nil
 }
 
-// reuses is how many containers one shim keeps at most, one after the other.
-const reuses = 64
-
-// reuse takes over a shim whose container has ended, where a slot is going to be missing: that saves the start of a
-// process. It is ready for another container when it says so.
-func (l *Launcher) reuse(p *shimProcess) bool {
-	p.kept++
-	if p.kept >= reuses || !l.slots.wants() {
-		return false
-	}
-	go func() {
-		if m, err := p.conn.Recv(); err != nil || m.Kind != protocol.Idle || !l.slots.offer(p) {
-			_ = p.conn.Close()
-		}
-	}()
-	return true
-}
-
-// wants tells whether a shim is of use that can keep another container.
-func (s *slots) wants() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.wake != nil && !s.closed && s.model != nil && !s.model.bad && len(s.idle) < spare
-}
-
-// spare is how many shims without a container are held until slots are made of them.
-const spare = 2
-
-// offer takes a shim that can keep another container; false: there is no use for it.
-func (s *slots) offer(p *shimProcess) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || len(s.idle) >= spare {
-		return false
-	}
-	s.idle = append(s.idle, p)
-	return true
-}
-
-// takeIdle returns one, nil if there is none.
-func (s *slots) takeIdle() *shimProcess {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for len(s.idle) > 0 {
-		p := s.idle[0]
-		s.idle = s.idle[1:]
-		if !p.isGone() {
-			return p
-		}
-		_ = p.conn.Close()
-	}
-	return nil
-}
-
 func (w *slot) cgroup() string { return path.Join(w.model.parent, w.id) }
 
 func (l *Launcher) slotLog(id string) string { return filepath.Join(l.slots.dir, id+".log") }
@@ -293,13 +276,7 @@ func (l *Launcher) giveUp(gone []*slot) {
 func (l *Launcher) Waiting() int {
 	l.slots.mu.Lock()
 	defer l.slots.mu.Unlock()
-	n := 0
-	for _, w := range l.slots.waiting {
-		if w.promised.IsZero() {
-			n++
-		}
-	}
-	return n
+	return l.slots.free()
 }
 
 // promise returns the id of a slot that waits, for a container that will be started soon; "" if there is none.
@@ -408,20 +385,4 @@ func modelOf(cfg *Config) *slotModel {
 // equal tells whether slots of the one serve the other as well.
 func (m *slotModel) equal(n *slotModel) bool {
 	return m.parent == n.parent && m.late == n.late && fmt.Sprint(m.spec.Linux, m.spec.Mounts) == fmt.Sprint(n.spec.Linux, n.spec.Mounts)
-}
-
-// memoryIsScarce tells whether what waits should rather not.
-func memoryIsScarce() bool {
-	f, err := os.Open("/proc/meminfo")
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	values := map[string]int64{}
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if fields := strings.Fields(lines.Text()); len(fields) > 1 {
-			values[fields[0]], _ = strconv.ParseInt(fields[1], 10, 64)
-		}
-	}
-	return values["MemAvailable:"] < values["MemTotal:"]*scarce/100
 }

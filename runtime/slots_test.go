@@ -290,6 +290,97 @@ func TestRootfsOfAnEnded(t *testing.T) {
 	})
 }
 
+// TestSlotsAgain: a failure that passes turns no slots off.
+func TestSlotsAgain(t *testing.T) {
+	t.Run("warm/again", func(t *testing.T) {
+		b := newBench(t)
+		b.until("two slots wait", func() bool { return b.launcher.Waiting() == 2 })
+		b.launcher.SetAgain(10 * time.Millisecond)
+		dir, away := filepath.Join(b.dir, "slots"), filepath.Join(b.dir, "away")
+		if err := os.Rename(dir, away); err != nil { // no new shim has a place for its last words
+			t.Fatal(err)
+		}
+		cfg := b.config("/bin/sleep", "1000")
+		b.start(cfg)
+		b.until("slots could not be made", func() bool { return b.launcher.Failed() > 1 })
+		if err := os.Rename(away, dir); err != nil {
+			t.Fatal(err)
+		}
+		b.until("two slots wait again", func() bool { return b.launcher.Waiting() == 2 && b.launcher.Failed() == 0 })
+	})
+}
+
+// TestIdleBroken: an idle shim of which no slot can be made is no loss, and says nothing of slots.
+func TestIdleBroken(t *testing.T) {
+	t.Run("warm/broken", func(t *testing.T) {
+		b := newBench(t)
+		b.idle()
+		b.launcher.SetAgain(time.Hour)
+		if b.launcher.BreakIdle() == 0 {
+			t.Fatal("no shim is idle")
+		}
+		b.start(b.config("/bin/sleep", "1000"))
+		b.until("two slots wait again", func() bool { return b.launcher.Waiting() == 2 })
+		if n := b.launcher.Failed(); n != 0 {
+			t.Errorf("%d slots could not be made", n)
+		}
+	})
+}
+
+// TestScarceMemory: neither slots nor idle shims are kept where the machine is short of memory.
+func TestScarceMemory(t *testing.T) {
+	t.Run("warm/scarce", func(t *testing.T) {
+		b := newBench(t)
+		b.idle()
+		b.launcher.SetScarce(true)
+		b.until("nothing waits", func() bool { return b.launcher.Waiting() == 0 && b.launcher.Idle() == 0 })
+		b.launcher.SetScarce(false)
+		b.until("two slots wait again", func() bool { return b.launcher.Waiting() == 2 })
+	})
+}
+
+// TestIdleIsBounded: shims are kept for the slots that are missing and for the next one, not for more.
+func TestIdleIsBounded(t *testing.T) {
+	t.Run("warm/bounded", func(t *testing.T) {
+		b := newBench(t)
+		var all []*container
+		for range 4 {
+			all = append(all, b.start(b.config("/bin/sleep", "1000")))
+		}
+		b.until("two slots wait", func() bool { return b.launcher.Waiting() == 2 })
+		var shims []int
+		for _, c := range all {
+			shims = append(shims, c.shimPid())
+			if err := c.Signal(t.Context(), 9, false); err != nil {
+				t.Fatal(err)
+			}
+			c.wait()
+		}
+		b.until("one shim is idle, the others are gone", func() bool {
+			left := slices.DeleteFunc(slices.Clone(shims), gone)
+			return len(left) == 1 && b.launcher.Idle() == 1
+		})
+	})
+}
+
+// idle waits until two slots wait and a shim is idle.
+func (b *bench) idle() {
+	b.t.Helper()
+	b.until("two slots wait", func() bool { return b.launcher.Waiting() == 2 })
+	b.until("a shim is idle", func() bool {
+		if b.launcher.Idle() > 0 && b.launcher.Waiting() == 2 {
+			return true
+		}
+		c := b.start(b.config("/bin/sleep", "1000"))
+		b.until("two slots wait", func() bool { return b.launcher.Waiting() == 2 })
+		if err := c.Signal(b.t.Context(), 9, false); err != nil {
+			b.t.Fatal(err)
+		}
+		c.wait()
+		return false
+	})
+}
+
 // childOfOurs tells whether the process of that /proc/PID/cmdline is our own child.
 func childOfOurs(cmdline string) bool {
 	status, _ := os.ReadFile(filepath.Join(filepath.Dir(cmdline), "status"))

@@ -1,7 +1,7 @@
 // Package runtime is the engine's side of running containers: it starts one shim per container
 // (berth-runtime, package runtime/shim), talks to it over a unix socket in the container's run-time
 // directory, and finds it again after a restart of the engine. A shim whose container has ended becomes
-// the next slot where one is missing (slots.go): its start is saved, and its memory is warm.
+// the next slot where one is missing (idle.go): its start is saved, and its memory is warm.
 //
 // It owns: the shim processes while they start, warm slots, and what a container leaves when its shim
 // was lost. It promises: a container and its output never depend on the engine's life; nothing that the

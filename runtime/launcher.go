@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	goruntime "runtime"
 	"sync"
 	"time"
@@ -74,10 +75,16 @@ func (l *Launcher) NewID() string {
 	return newID()
 }
 
+// newID returns a random id. Its first twelve characters, the host name of a container that was given none, are not
+// all digits: the C library would take that for an address, and not look for the name.
 func newID() string {
-	var b [32]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-	return hex.EncodeToString(b[:])
+	for {
+		var b [32]byte
+		_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+		if id := hex.EncodeToString(b[:]); strings.Trim(id[:12], "0123456789") != "" {
+			return id
+		}
+	}
 }
 
 // Start starts the container. When it returns without error, the process was executed.

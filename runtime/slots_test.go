@@ -30,6 +30,16 @@ func TestSlots(t *testing.T) {
 	}
 }
 
+// TestNewID: no id begins like a number, which the C library would take for an address (one in 282 random ones does).
+func TestNewID(t *testing.T) {
+	b := newBench(t)
+	for range 5000 {
+		if id := b.launcher.NewID(); len(id) != 64 || strings.Trim(id[:12], "0123456789") == "" {
+			t.Fatal(id)
+		}
+	}
+}
+
 // newNetNS returns a network namespace of its own.
 func newNetNS(t *testing.T) *os.File {
 	t.Helper()

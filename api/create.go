@@ -522,7 +522,7 @@ func hostPort(s string) (first, last uint16, err error) {
 
 // endpoints are what was asked of each network, that of the network mode first.
 func endpoints(n *container.Network, cfg *network.NetworkingConfig, mac string) error {
-	if strings.HasPrefix(n.Mode, "container:") {
+	if _, joins := container.Joins(n.Mode); joins {
 		return nil
 	}
 	main := container.Endpoint{Network: n.Mode, MAC: mac}

@@ -178,15 +178,17 @@ func (r *runner) end(exit wire.RunExitBody, err error) error {
 func (r *runner) attempt(ctx context.Context, pull, auth string) (wire.RunExitBody, error) {
 	var none wire.RunExitBody
 	// Encoding meets every type for the first time, which takes as long as the way to the engine and back.
-	var first []byte
-	encoded := make(chan error, 1)
+	var (
+		first      []byte
+		unsendable error
+		encoded    = make(chan struct{})
+	)
 	go func() {
-		var err error
-		first, err = r.first(pull, auth)
-		encoded <- err
+		defer close(encoded)
+		first, unsendable = r.first(pull, auth)
 	}()
 	conn, err := r.engine.Upgrade(ctx, client.Request{Method: "POST", Path: wire.RunPath, Unversioned: true}, "berth")
-	unsendable := <-encoded
+	<-encoded
 	if client.IsNotFound(err) {
 		return none, r.runOverDocker(ctx)
 	}
@@ -195,10 +197,10 @@ func (r *runner) attempt(ctx context.Context, pull, auth string) (wire.RunExitBo
 	}
 	defer conn.Close()
 	w := frame.NewWriter(conn)
-	if unsendable == nil {
-		unsendable = w.Write(wire.RunRequestFrame, first)
+	if err = unsendable; err == nil {
+		err = w.Write(wire.RunRequestFrame, first)
 	}
-	if err := unsendable; err != nil {
+	if err != nil {
 		return none, fmt.Errorf("the request could not be sent: %w", err)
 	}
 	return r.converse(ctx, conn, w)

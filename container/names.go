@@ -1,28 +1,20 @@
 package container
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	mathrand "math/rand/v2"
 	"regexp"
 	"strings"
 
+	"github.com/berth-engine/berth/internal/hexid"
 	"github.com/containerd/errdefs"
 )
 
-// NewID returns a new container ID: 64 hexadecimal digits that are not all decimal in the first
-// twelve (a short ID that looks like a number makes trouble as a hostname; Docker does the same).
-func NewID() string {
-	for {
-		var b [32]byte
-		_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-		id := hex.EncodeToString(b[:])
-		if strings.Trim(id[:12], "0123456789") != "" {
-			return id
-		}
-	}
-}
+// NewID returns a new container ID: 64 hexadecimal digits, of which the first twelve are a host name.
+func NewID() string { return hexid.New() }
+
+// Joins reads a mode like "container:web": whose namespace is joined; false for any other mode.
+func Joins(mode string) (other string, joins bool) { return strings.CutPrefix(mode, "container:") }
 
 // ShortID is the first twelve digits.
 func ShortID(id string) string { return id[:min(12, len(id))] }

@@ -21,6 +21,9 @@ const (
 // Active tells whether there is a process.
 func (s Status) Active() bool { return s == Running || s == Paused }
 
+// Leaving tells whether it is being removed, or was to be.
+func (s Status) Leaving() bool { return s == Removing || s == Dead }
+
 // State is what became of a container.
 type State struct {
 	Status     Status

@@ -277,15 +277,15 @@ func (s *Store) Digests() ([]digest.Digest, error) {
 
 // Walk calls fn for each blob, in no order, until it returns an error, which Walk returns.
 func (s *Store) Walk(ctx context.Context, fn func(Info) error) error {
-	entries, err := os.ReadDir(s.blobs())
+	all, err := s.Digests()
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
+	for _, d := range all {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		info, err := s.Info(digest.NewDigestFromEncoded(digest.SHA256, e.Name()))
+		info, err := s.Info(d)
 		if errdefs.IsNotFound(err) {
 			continue // deleted meanwhile
 		}

@@ -59,7 +59,7 @@ func (e *Engine) Commit(ctx context.Context, user string, o CommitOptions) (id d
 	l.hold(cfg.Layers...)
 	made, err := e.layerOf(ctx, c)
 	if err == nil {
-		err = e.there(c)
+		err = c.there()
 	}
 	if err != nil {
 		return "", fmt.Errorf("commit container %s: %w", c.Name(), err)
@@ -125,8 +125,8 @@ func (e *Engine) layerOf(ctx context.Context, c *instance) (layer.Layer, error) 
 }
 
 // there refuses a container that is being removed: what was read of it may not be all.
-func (e *Engine) there(c *instance) error {
-	if s := c.State().Status; s == container.Removing || s == container.Dead {
+func (c *instance) there() error {
+	if c.State().Status.Leaving() {
 		return fmt.Errorf("container %s is being removed: %w", c.Name(), errdefs.ErrConflict)
 	}
 	return nil
@@ -169,5 +169,5 @@ func (e *Engine) Changes(ctx context.Context, user string) ([]layer.Change, erro
 	if err != nil {
 		return nil, err
 	}
-	return changes, e.there(c)
+	return changes, c.there()
 }

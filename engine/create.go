@@ -68,7 +68,8 @@ func (e *Engine) create(ctx context.Context, req CreateRequest) (_ *instance, wa
 		return nil, nil, err
 	}
 	undo.Add(func() error { e.release(name, id); return nil })
-	if cfg.Network.Hostname == "" && cfg.Network.Mode != "host" && !strings.HasPrefix(cfg.Network.Mode, "container:") {
+	_, joins := container.Joins(cfg.Network.Mode)
+	if cfg.Network.Hostname == "" && cfg.Network.Mode != "host" && !joins {
 		cfg.Network.Hostname = container.ShortID(id)
 	}
 	if err := e.store.Make(id); err != nil {
@@ -212,7 +213,7 @@ func (e *Engine) check(c *container.Config) (warnings []string, err error) {
 	if c.AutoRemove && c.Restart.Name != "" && c.Restart.Name != "no" {
 		return nil, invalid("can't create 'AutoRemove' container with restart policy")
 	}
-	if strings.HasPrefix(c.Isolation.IPCMode, "container:") { // its /dev/shm is a mount of another mount namespace
+	if _, joins := container.Joins(c.Isolation.IPCMode); joins { // its /dev/shm is a mount of another mount namespace
 		return nil, invalid("--ipc %s is not supported yet: share a volume, or use --ipc host", c.Isolation.IPCMode)
 	}
 	if _, err := bundle.Capabilities(c.Isolation, e.machine.bounding); err != nil {

@@ -140,7 +140,7 @@ func (e *Engine) Rename(ctx context.Context, user, name string) error {
 		return err
 	}
 	defer release()
-	if s := c.State().Status; s == container.Removing || s == container.Dead {
+	if c.State().Status.Leaving() {
 		return fmt.Errorf("container %s is marked for removal and cannot be renamed: %w", c.Name(), errdefs.ErrConflict)
 	}
 	old := c.Name()

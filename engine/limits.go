@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/berth-engine/berth/container"
+	"github.com/berth-engine/berth/internal/numberlist"
 	"github.com/containerd/errdefs"
 	"github.com/docker/go-units"
 	"golang.org/x/sys/unix"
@@ -53,20 +53,15 @@ func checkSets(r container.Resources) error {
 // maxNumber is above every processor and node of any machine that Linux knows (CONFIG_NR_CPUS).
 const maxNumber = 1 << 13
 
-// numbers reads a list like "0-3,6" (cpuset(7), "List format").
+// numbers reads a list like "0-3,6".
 func numbers(list string) (map[int]bool, error) {
+	spans, ok := numberlist.Parse(list, maxNumber+1)
+	if !ok {
+		return nil, fmt.Errorf("%q is not a list like 0-3,6", list)
+	}
 	all := map[int]bool{}
-	for part := range strings.SplitSeq(list, ",") {
-		first, last, ranged := strings.Cut(part, "-")
-		if !ranged {
-			last = first
-		}
-		from, err := strconv.ParseUint(first, 10, 32)
-		to, err2 := strconv.ParseUint(last, 10, 32)
-		if err != nil || err2 != nil || to < from || to > maxNumber {
-			return nil, fmt.Errorf("%q is not a list like 0-3,6", list)
-		}
-		for n := from; n <= to; n++ {
+	for _, s := range spans {
+		for n := s.First; n <= s.Last; n++ {
 			all[int(n)] = true
 		}
 	}

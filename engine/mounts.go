@@ -74,7 +74,7 @@ func binds(mounts []runtime.Mount) []specs.Mount {
 // files are the engine's own, by their path on the host.
 func (e *Engine) files(c *instance) map[string]string {
 	dir := e.store.ExecDir(c.ID)
-	if other, ok := strings.CutPrefix(c.Config().Network.Mode, "container:"); ok {
+	if other, joins := container.Joins(c.Config().Network.Mode); joins {
 		if o, err := e.find(other); err == nil {
 			dir = e.store.ExecDir(o.ID)
 		}

@@ -21,7 +21,7 @@ import (
 // attach makes the container's network as its configuration wants it.
 func (e *Engine) attach(ctx context.Context, c *instance) (*network.Sandbox, error) {
 	cfg := c.Config()
-	if strings.HasPrefix(cfg.Network.Mode, "container:") {
+	if _, joins := container.Joins(cfg.Network.Mode); joins {
 		return &network.Sandbox{ContainerID: c.ID}, nil
 	}
 	req := network.Request{ContainerID: c.ID, Name: c.Name(), Hostname: cfg.Network.Hostname}
@@ -95,9 +95,11 @@ func (e *Engine) hostname(c *instance) string {
 	if cfg.Hostname != "" {
 		return cfg.Hostname
 	}
-	if other, joins := strings.CutPrefix(cfg.Mode, "container:"); joins {
-		if o, err := e.find(other); err == nil && !strings.HasPrefix(o.Config().Network.Mode, "container:") { // it may be c
-			return e.hostname(o)
+	if other, joins := container.Joins(cfg.Mode); joins {
+		if o, err := e.find(other); err == nil {
+			if _, too := container.Joins(o.Config().Network.Mode); !too { // it may be c
+				return e.hostname(o)
+			}
 		}
 	}
 	if cfg.Mode == network.Host || c.Config().Isolation.UTSMode == "host" {
@@ -117,7 +119,7 @@ const (
 
 // writeFiles writes hosts, hostname and resolv.conf into the container's run-time directory.
 func (e *Engine) writeFiles(c *instance, sandbox *network.Sandbox) error {
-	if strings.HasPrefix(c.Config().Network.Mode, "container:") {
+	if _, joins := container.Joins(c.Config().Network.Mode); joins {
 		return nil // the other container's are mounted
 	}
 	resolv, err := e.resolvConf(c)

@@ -212,7 +212,7 @@ func (e *Engine) settle(ctx context.Context, c *instance, ended map[*instance]ru
 	switch s := c.State(); {
 	case s.Status == container.Restarting:
 		e.restartAfter(c, max(time.Until(s.NextRestart), 0))
-	case s.Status == container.Removing || s.Status == container.Dead:
+	case s.Status.Leaving():
 		c.Note(func(s *container.State) { s.Status = container.Exited })
 		if err := e.remove(ctx, c, RemoveOptions{Volumes: c.Config().AutoRemove}); err != nil {
 			e.log.Error("a removal that was cut short could not be ended", "container", c.ID, "error", err)

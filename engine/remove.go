@@ -123,11 +123,11 @@ func (e *Engine) remove(ctx context.Context, c *instance, o RemoveOptions) error
 // dropImage collects, in the background, what was kept only for this container: its image was removed
 // while it was there.
 func (e *Engine) dropImage(c *instance) {
-	cfg := c.Config()
-	if _, err := e.images.Get(cfg.ImageID); !errdefs.IsNotFound(err) {
-		return
-	}
 	e.background(func(ctx context.Context) {
+		cfg := c.Config()
+		if _, err := e.images.Get(cfg.ImageID); !errdefs.IsNotFound(err) {
+			return
+		}
 		if _, err := e.collect(ctx, append([]digest.Digest{cfg.ImageID}, cfg.Layers...)); err != nil {
 			e.log.Warn("what a removed container had of a removed image stays on the disk", "container", c.ID, "error", err)
 		}

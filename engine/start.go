@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/berth-engine/berth/container"
@@ -53,7 +52,7 @@ func (e *Engine) start(ctx context.Context, c *instance, attach *runtime.AttachO
 		return nil, fmt.Errorf("cannot start a paused container, try unpause instead: %w", errdefs.ErrConflict)
 	case s.Status.Active():
 		return nil, fmt.Errorf("container %s is already running: %w", c.Name(), errdefs.ErrNotModified)
-	case s.Status == container.Removing || s.Status == container.Dead:
+	case s.Status.Leaving():
 		return nil, fmt.Errorf("container %s is marked for removal and cannot be started: %w", c.Name(), errdefs.ErrConflict)
 	case why == byPolicy && s.Status != container.Restarting:
 		return nil, errdefs.ErrNotModified // stopped by its user meanwhile
@@ -273,7 +272,7 @@ func (e *Engine) join(ctx context.Context, cfg *container.Config, in *bundle.Inp
 	}{
 		{cfg.Isolation.PidMode, "pid", &in.JoinPID}, {cfg.Network.Mode, "net", &in.JoinNetwork}, {cfg.Network.Mode, "uts", &in.JoinUTS},
 	} {
-		other, joins := strings.CutPrefix(join.mode, "container:")
+		other, joins := container.Joins(join.mode)
 		if !joins {
 			continue
 		}

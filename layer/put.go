@@ -118,7 +118,7 @@ func (s *Store) Check(diffID digest.Digest) (Layer, error) {
 
 // DiffIDs lists the layers that there are records of, sorted; whether a record can be read is not looked at.
 func (s *Store) DiffIDs() ([]digest.Digest, error) {
-	entries, err := os.ReadDir(s.files)
+	entries, err := os.ReadDir(s.files) // sorted
 	if err != nil {
 		return nil, fmt.Errorf("list layers: %w", err)
 	}
@@ -134,18 +134,14 @@ func (s *Store) DiffIDs() ([]digest.Digest, error) {
 // List returns all layers, sorted by diffID. Those that cannot be read are left out and named by the
 // error: a list beside an error is good as far as it goes.
 func (s *Store) List() ([]Layer, error) {
-	entries, err := os.ReadDir(s.files) // sorted
+	ids, err := s.DiffIDs()
 	if err != nil {
-		return nil, fmt.Errorf("list layers: %w", err)
+		return nil, err
 	}
 	var layers []Layer
 	var bad []error
-	for _, e := range entries {
-		hex, ok := strings.CutSuffix(e.Name(), recordSuffix)
-		if !ok {
-			continue
-		}
-		l, err := s.Get(digest.NewDigestFromEncoded(digest.SHA256, hex))
+	for _, id := range ids {
+		l, err := s.Get(id)
 		switch {
 		case errdefs.IsNotFound(err): // removed meanwhile
 		case err != nil:

@@ -2,20 +2,18 @@ package runtime
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
-	"strings"
 	"sync"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/berth-engine/berth/internal/cleanup"
+	"github.com/berth-engine/berth/internal/hexid"
 	"github.com/berth-engine/berth/runtime/cgroup"
 	"github.com/berth-engine/berth/runtime/protocol"
 	"github.com/berth-engine/berth/runtime/seccomp"
@@ -72,19 +70,7 @@ func (l *Launcher) NewID() string {
 	if id := l.promise(); id != "" {
 		return id
 	}
-	return newID()
-}
-
-// newID returns a random id. Its first twelve characters, the host name of a container that was given none, are not
-// all digits: the C library would take that for an address, and not look for the name.
-func newID() string {
-	for {
-		var b [32]byte
-		_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-		if id := hex.EncodeToString(b[:]); strings.Trim(id[:12], "0123456789") != "" {
-			return id
-		}
-	}
+	return hexid.New()
 }
 
 // Start starts the container. When it returns without error, the process was executed.

@@ -14,6 +14,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/berth-engine/berth/internal/hexid"
 	"github.com/berth-engine/berth/runtime/cgroup"
 	"github.com/berth-engine/berth/runtime/compile"
 	"github.com/berth-engine/berth/runtime/protocol"
@@ -211,12 +212,12 @@ func (s *slots) free() int {
 // newSlot makes a slot and waits until it waits: of a shim that is idle or, where none can do it, of a new process.
 func (l *Launcher) newSlot(ctx context.Context, model *slotModel) (*slot, error) {
 	for p := l.slots.takeIdle(); p != nil; p = l.slots.takeIdle() {
-		w, err := l.prepare(ctx, model, newID(), p)
+		w, err := l.prepare(ctx, model, hexid.New(), p)
 		if err == nil || ctx.Err() != nil {
 			return w, err
 		}
 	}
-	return l.prepare(ctx, model, newID(), nil)
+	return l.prepare(ctx, model, hexid.New(), nil)
 }
 
 // prepare makes a slot of the shim, nil: of a new one. Where it fails nothing is left of either.

@@ -21,7 +21,7 @@ type Inputs struct {
 	// Bounding is the machine's own bounding set, by name with CAP_: nobody can be given more.
 	Bounding []string
 	// Paths of namespaces to join, by kind; "" where the container gets its own.
-	JoinPID, JoinIPC, JoinUTS, JoinNetwork string
+	JoinPID, JoinUTS, JoinNetwork string
 	// HostNetwork leaves the container in the host's network namespace.
 	HostNetwork bool
 	// Devices are the nodes that Isolation.Devices (or privilege) stands for.
@@ -150,7 +150,7 @@ func namespaces(c *container.Config, in Inputs) []specs.LinuxNamespace {
 	}
 	add(specs.PIDNamespace, c.Isolation.PidMode == "host", in.JoinPID)
 	add(specs.NetworkNamespace, in.HostNetwork, in.JoinNetwork)
-	add(specs.IPCNamespace, c.Isolation.IPCMode == "host", in.JoinIPC)
+	add(specs.IPCNamespace, c.Isolation.IPCMode == "host", "")
 	add(specs.UTSNamespace, c.Isolation.UTSMode == "host", in.JoinUTS)
 	add(specs.CgroupNamespace, hostCgroups(c, in), "")
 	return all
@@ -188,8 +188,7 @@ func mounts(c *container.Config) []specs.Mount {
 	switch mode := c.Isolation.IPCMode; {
 	case mode == "host":
 		all = append(all, specs.Mount{Destination: "/dev/shm", Type: "bind", Source: "/dev/shm", Options: []string{"rbind", "nosuid", "noexec", "nodev"}})
-	case mode == "none", strings.HasPrefix(mode, "container:"):
-		// no /dev/shm of its own; a shared one comes beside the configuration
+	case mode == "none": // no /dev/shm of its own
 	default:
 		all = append(all, specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", fmt.Sprintf("size=%d", shm)}})
 	}

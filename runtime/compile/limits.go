@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
+	"github.com/berth-engine/berth/internal/numberlist"
 	"github.com/berth-engine/berth/runtime/script"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -142,17 +142,12 @@ func (b *builder) affinity(a *specs.CPUAffinity) error {
 // processors reads a list like "0-3,6" into a mask.
 func processors(list string) ([]byte, error) {
 	set := make([]byte, 1024)
-	for part := range strings.SplitSeq(list, ",") {
-		first, last, ranged := strings.Cut(part, "-")
-		if !ranged {
-			last = first
-		}
-		from, err := strconv.ParseUint(first, 10, 16)
-		to, err2 := strconv.ParseUint(last, 10, 16)
-		if err != nil || err2 != nil || to < from || to >= uint64(8*len(set)) {
-			return nil, fmt.Errorf("processors %q: it must be a list like 0-3,6", list)
-		}
-		for c := from; c <= to; c++ {
+	spans, ok := numberlist.Parse(list, uint64(8*len(set)))
+	if !ok {
+		return nil, fmt.Errorf("processors %q: it must be a list like 0-3,6", list)
+	}
+	for _, s := range spans {
+		for c := s.First; c <= s.Last; c++ {
 			set[c/8] |= 1 << (c % 8)
 		}
 	}

@@ -12,6 +12,6 @@
 // container): no package net, no blocked threads, buffers only while there is something in them.
 //
 // The files, in the order of a container's life: shim.go (the process), launch.go (from request to running program),
-// become_unsafe.go (what tells one container's shim from another's), stdio.go (pipes and terminals), attach.go (who reads along), serve.go (requests), exec.go, proxy.go (published
-// ports), end.go (from exit to report).
+// become_unsafe.go (what tells one container's shim from another's), stdio.go (pipes and terminals), attach.go (who
+// reads along), serve.go (requests), exec.go, proxy.go (published ports), end.go (from exit to report).
 package shim

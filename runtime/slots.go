@@ -346,7 +346,7 @@ func (w *slot) fits(cfg *Config) error {
 	case len(cgroup.More(cfg.Spec.Linux.Resources)) > 0:
 		return errors.New("its limits need controllers that the slot is not in")
 	}
-	return compile.Fits(w.model.spec, cfg.Spec)
+	return compile.Fits(w.model.spec, cfg.Spec, cfg.Init)
 }
 
 // learn notes what containers look like now, and that one was started.

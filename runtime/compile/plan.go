@@ -70,9 +70,9 @@ type Inputs struct {
 	// (script.ReadFailure); nil: nobody asks.
 	Record *os.File
 
-	// Share lets the child play in the caller's memory until its execve, where nothing has to be met: nothing is copied,
-	// but the calling thread stands still, and the caller can't be looked at any more by others of its user
-	// (PR_SET_DUMPABLE counts for both). For programs that start one container and end.
+	// Share lets the child play in the caller's memory until its execve, where that is safe: nothing is copied, but the
+	// caller can't be looked at any more by others of its user (PR_SET_DUMPABLE counts for both), and does not release
+	// the plan before Launch or Finish has returned.
 	Share bool
 
 	// Host is what compiling needs to know of the machine; nil: this one is looked at.

@@ -87,8 +87,8 @@ func (b *builder) ready(dest string, m specs.Mount) (script.Reg, bool) {
 func (b *builder) devicesReady() bool { return b.slot && b.devicesMade }
 
 // Fits says whether a slot that was prepared for one configuration can become another: nil, or the reason
-// why not.
-func Fits(prepared, wanted *specs.Spec) error {
+// why not. withInit: the process is to be below an init, which would keep the memory that a slot's child may share.
+func Fits(prepared, wanted *specs.Spec, withInit bool) error {
 	if prepared.Linux == nil || wanted.Linux == nil {
 		return fmt.Errorf("there is no linux section")
 	}
@@ -97,6 +97,9 @@ func Fits(prepared, wanted *specs.Spec) error {
 	}
 	if wanted.Linux.RootfsPropagation != prepared.Linux.RootfsPropagation {
 		return fmt.Errorf("the root's propagation is another")
+	}
+	if withInit {
+		return fmt.Errorf("it has an init")
 	}
 	if wanted.Hooks != nil && hooksInside(wanted.Hooks) > 0 {
 		return fmt.Errorf("it has hooks")
@@ -129,7 +132,7 @@ func (p *Plan) Finish(spec *specs.Spec, in Inputs) error {
 // second writes the second half.
 func (p *Plan) second(spec *specs.Spec, in Inputs) error {
 	b := p.b
-	if err := Fits(b.spec, spec); err != nil {
+	if err := Fits(b.spec, spec, in.Init); err != nil {
 		return fmt.Errorf("this slot can't become that container: %w", err)
 	}
 	in.Cgroup = b.in.Cgroup

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -71,9 +72,14 @@ const (
 const wordSize = int(unsafe.Sizeof(uintptr(0)))
 
 type arena struct {
-	mem []byte
-	off int
+	mem  []byte
+	off  int
+	side []byte // of a child that shares our memory: its stage, and its stack; nil: there is none
 }
+
+// sideSize is room for a stage and a stack: what runs on it is run, whose depth the linker checks (a chain of
+// functions that don't grow their stack has 800 bytes at most).
+const sideSize = 8 << 10
 
 // open maps fd, which grows to the arena's size without taking room, or with -1 memory that has no file.
 func (a *arena) open(fd int) error {
@@ -95,9 +101,13 @@ func (a *arena) close() error {
 	if a.mem == nil {
 		return nil
 	}
-	m := a.mem
-	a.mem = nil
-	return unix.Munmap(m)
+	m, side := a.mem, a.side
+	a.mem, a.side = nil, nil
+	err := unix.Munmap(m)
+	if side != nil {
+		err = errors.Join(err, unix.Munmap(side))
+	}
+	return err
 }
 
 func (a *arena) base() uintptr { return uintptr(unsafe.Pointer(&a.mem[0])) }
@@ -195,13 +205,27 @@ type cloneArgs struct {
 
 const cloneIntoCgroup = 0x200000000
 
-// clone makes the child (cgroup -1: where we are), with clone3 only where a cgroup asks for it: filters of other engines refuse clone3.
-func (a *arena) clone(st *stage, n int, flags uintptr, cgroup int) (pid, pidfd int, errno syscall.Errno) {
+// clone makes the child that st describes (cgroup -1: where we are), with clone3 only where a cgroup asks for it:
+// filters of other engines refuse clone3. beside: it shares our memory.
+func (a *arena) clone(st stage, n int, flags uintptr, cgroup int, beside bool) (pid, pidfd int, errno syscall.Errno) {
 	a.publish(n)
+	st.base = a.start()
+	at, play, stack := &st, play, uintptr(0)
+	if beside {
+		if err := a.openSide(); err != nil {
+			return -1, -1, unix.ENOMEM
+		}
+		at, play, stack = (*stage)(unsafe.Pointer(&a.side[0])), playBeside, uintptr(unsafe.Pointer(&a.side[0]))
+		*at = st
+		flags |= unix.CLONE_VM
+	}
 	fd := int32(-1)
 	var p uintptr
 	if cgroup < 0 {
-		p, errno = play(st, unix.SYS_CLONE, flags|uintptr(unix.SIGCHLD), 0, uintptr(unsafe.Pointer(&fd)), 0, 0)
+		if beside {
+			stack += sideSize
+		}
+		p, errno = play(at, unix.SYS_CLONE, flags|uintptr(unix.SIGCHLD), stack, uintptr(unsafe.Pointer(&fd)), 0, 0)
 	} else {
 		args := cloneArgs{
 			flags:      uint64(flags) | cloneIntoCgroup,
@@ -209,7 +233,19 @@ func (a *arena) clone(st *stage, n int, flags uintptr, cgroup int) (pid, pidfd i
 			exitSignal: uint64(unix.SIGCHLD),
 			cgroup:     uint64(cgroup),
 		}
-		p, errno = play(st, unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0, 0, 0)
+		if beside {
+			args.stack, args.stackSize = uint64(stack), sideSize
+		}
+		p, errno = play(at, unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0, 0, 0)
 	}
 	return int(p), int(fd), errno
+}
+
+// openSide makes room for a child that shares our memory. It is private: where that child forks, both have their
+// own registers, as with any other.
+func (a *arena) openSide() (err error) {
+	if a.side == nil {
+		a.side, err = unix.Mmap(-1, 0, sideSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	}
+	return err
 }

@@ -18,9 +18,11 @@ type StartOptions struct {
 	// Cgroup is the directory of a version 2 cgroup that the child is born in (CLONE_INTO_CGROUP), nil: the
 	// caller's. Where clone3 is not there or forbidden, Start fails with ErrNoClone3.
 	Cgroup *os.File
-	// Vfork lets the child play on the parent's memory, and the calling thread stand still, until its execve.
-	// Nothing is copied, but the parent can't meet it.
-	Vfork bool
+	// Share lets the child play in the parent's memory until its execve: no page is copied, on either side. The script
+	// stays open until Started or Abandon returned. What a step changes of a process's memory is the parent's as well
+	// (PR_SET_DUMPABLE), the init of Aside can't be played (it would never let go of the memory), and all signals are
+	// blocked until a step lets them through.
+	Share bool
 }
 
 // ErrNoClone3 says that the kernel, or a filter around us, does not take clone3: the cgroup has to be joined
@@ -95,15 +97,16 @@ func (s *Script) Start(o StartOptions) (*Child, error) {
 	if s.started {
 		return nil, errors.New("start script: it was started before")
 	}
-	if o.Vfork && s.meets > 0 {
-		return nil, errMeet
+	if o.Share && s.aside {
+		return nil, errAside
 	}
+	s.shared = o.Share
 	ours, theirs, err := connection()
 	if err != nil {
 		return nil, fmt.Errorf("connection to the starting process: %w", err)
 	}
 	defer unix.Close(theirs)
-	st := &stage{base: s.arena.start()}
+	var st stage
 	st.regs[Conn] = uintptr(theirs)
 	for _, p := range s.presets {
 		st.regs[p.reg] = p.value
@@ -174,21 +177,18 @@ func (s *Script) writePrologue(keep []int) {
 }
 
 // clone makes the child; pidfd is that of the child.
-func (s *Script) clone(st *stage, o StartOptions) (pid, pidfd int, errno syscall.Errno) {
+func (s *Script) clone(st stage, o StartOptions) (pid, pidfd int, errno syscall.Errno) {
 	flags := o.Flags | unix.CLONE_PIDFD
-	if o.Vfork {
-		flags |= unix.CLONE_VM | unix.CLONE_VFORK
-	}
 	syscall.ForkLock.Lock()
 	defer syscall.ForkLock.Unlock()
 	if o.Cgroup == nil {
-		return s.arena.clone(st, s.n, flags, -1)
+		return s.arena.clone(st, s.n, flags, -1, o.Share)
 	}
 	fd, err := descriptor(o.Cgroup)
 	if err != nil {
 		return -1, -1, unix.EBADF
 	}
-	return s.arena.clone(st, s.n, flags, fd)
+	return s.arena.clone(st, s.n, flags, fd, o.Share)
 }
 
 // Meet waits until the child has come to its next meeting point. The error is a *Failure where the child

@@ -1,8 +1,7 @@
 #include "textflag.h"
 
 // func rawClone(nr, a1, a2, a3, a4, a5 uintptr) (r, errno uintptr)
-// clone(2) or clone3(2) with a stack pointer of 0. The return address waits in a register: with CLONE_VM
-// the child runs on our stack and overwrites what lies below the frame of our caller.
+// clone(2) or clone3(2) with a stack pointer of 0, for a child that has a copy of our memory.
 TEXT ·rawClone(SB),NOSPLIT|NOFRAME,$0-64
 	MOVQ	nr+0(FP), AX
 	MOVQ	a1+8(FP), DI
@@ -11,9 +10,7 @@ TEXT ·rawClone(SB),NOSPLIT|NOFRAME,$0-64
 	MOVQ	a4+32(FP), R10
 	MOVQ	a5+40(FP), R8
 	MOVQ	$0, R9
-	POPQ	R12
 	SYSCALL
-	PUSHQ	R12
 	CMPQ	AX, $0xfffffffffffff001
 	JLS	ok
 	NEGQ	AX
@@ -24,6 +21,36 @@ ok:
 	MOVQ	AX, r+48(FP)
 	MOVQ	$0, errno+56(FP)
 	RET
+
+// func cloneBeside(nr, a1, a2, a3, a4, a5 uintptr, st *stage) (r, errno uintptr)
+// clone(2) or clone3(2) with CLONE_VM and a stack: the child comes up on it, with our registers, and calls run(st).
+TEXT ·cloneBeside(SB),NOSPLIT|NOFRAME,$0-72
+	MOVQ	nr+0(FP), AX
+	MOVQ	a1+8(FP), DI
+	MOVQ	a2+16(FP), SI
+	MOVQ	a3+24(FP), DX
+	MOVQ	a4+32(FP), R10
+	MOVQ	a5+40(FP), R8
+	MOVQ	st+48(FP), R12
+	MOVQ	$0, R9
+	SYSCALL
+	TESTQ	AX, AX
+	JZ	child
+	CMPQ	AX, $0xfffffffffffff001
+	JLS	ok
+	NEGQ	AX
+	MOVQ	$-1, r+56(FP)
+	MOVQ	AX, errno+64(FP)
+	RET
+ok:
+	MOVQ	AX, r+56(FP)
+	MOVQ	$0, errno+64(FP)
+	RET
+child:
+	XORL	BP, BP
+	PUSHQ	R12
+	CALL	·run(SB)
+	BYTE	$0x0f; BYTE $0x0b	// UD2
 
 // func trap()
 // Ends the process where not even exit_group is allowed.

@@ -19,6 +19,12 @@ func afterForkInChild()
 //go:noescape
 func rawClone(nr, a1, a2, a3, a4, a5 uintptr) (r, errno uintptr)
 
+// cloneBeside is rawClone for a child that shares our memory: it runs on the stack that the arguments name, and
+// calls run(st) there.
+//
+//go:noescape
+func cloneBeside(nr, a1, a2, a3, a4, a5 uintptr, st *stage) (r, errno uintptr)
+
 func trap()
 
 // again is how often EAGAIN is retried. Most of what answers it (openat2 racing with a rename) succeeds at
@@ -32,14 +38,46 @@ type stage struct {
 	regs  [maxRegs]uintptr
 }
 
-// play makes the child and, in it, plays the script. In the parent it returns at once (with CLONE_VFORK:
-// after the child's execve). The child has a copy of one thread of a Go program: from afterForkInChild on it
-// must not allocate, grow the stack or call anything but raw system calls.
+// play makes the child and, in it, plays the script. In the parent it returns at once. The child has a copy of one
+// thread of a Go program: from afterForkInChild on it must not allocate, grow the stack or call anything but raw
+// system calls.
 //
 //go:noinline
 //go:norace
 //go:nocheckptr
 func play(st *stage, nr, a1, a2, a3, a4, a5 uintptr) (pid uintptr, errno syscall.Errno) {
+	beforeFork()
+	pid, e := rawClone(nr, a1, a2, a3, a4, a5)
+	if e != 0 || pid != 0 {
+		afterFork()
+		return pid, syscall.Errno(e)
+	}
+	afterForkInChild()
+	run(st)
+	return 0, 0 // not reached
+}
+
+// playBeside is play with a child that shares our memory (CLONE_VM), on a stack of its own: nothing is copied, and
+// neither side's writes are faults of the other. To Go's runtime the child does not exist. Every signal is blocked
+// in it: a handler of ours (they stay until execve, or until a step resets them) would find no goroutine that is its.
+//
+//go:noinline
+//go:norace
+//go:nocheckptr
+func playBeside(st *stage, nr, a1, a2, a3, a4, a5 uintptr) (pid uintptr, errno syscall.Errno) {
+	beforeFork()
+	pid, e := cloneBeside(nr, a1, a2, a3, a4, a5, st)
+	afterFork()
+	return pid, syscall.Errno(e)
+}
+
+// run plays the script. It does not return, and neither grows the stack nor touches Go's heap.
+//
+//go:nosplit
+//go:noinline
+//go:norace
+//go:nocheckptr
+func run(st *stage) {
 	var (
 		a          [6]uintptr
 		i, at      int32
@@ -47,21 +85,13 @@ func play(st *stage, nr, a1, a2, a3, a4, a5 uintptr) (pid uintptr, errno syscall
 		tries      int
 		t          *step
 		head       *status
-		r, e1      uintptr
+		r          uintptr
 		e          syscall.Errno
 		expected   bool
 		holds      bool
 		quiet      bool
 		quietState uintptr = 1
 	)
-	beforeFork()
-	pid, e1 = rawClone(nr, a1, a2, a3, a4, a5)
-	if e1 != 0 || pid != 0 {
-		afterFork()
-		return pid, syscall.Errno(e1)
-	}
-	afterForkInChild()
-
 	head = (*status)(st.base)
 	for i = st.entry; i < head.n; i = at {
 		t = (*step)(unsafe.Add(st.base, headSize+uintptr(i)*unsafe.Sizeof(step{})))

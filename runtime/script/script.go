@@ -54,6 +54,8 @@ type Script struct {
 	answer  Reg // takes what came at a meeting point
 	err     error
 	started bool
+	aside   bool // there is a fork whose parent's side goes on
+	shared  bool // the child plays in our memory
 	filed   bool // the arena is a file
 	written int  // steps whose names are in it
 }
@@ -112,7 +114,7 @@ func newIn(fd int) (*Script, error) {
 	return s, nil
 }
 
-// Close releases the script's memory. A child that still plays it has the memory for itself.
+// Close releases the script's memory. A child that still plays it has the memory for itself, unless it shares ours.
 func (s *Script) Close() error { return s.arena.close() }
 
 // Err is the first error of writing the script, nil where there was none.
@@ -406,6 +408,9 @@ func (s *Script) HandOver(name string, flags uintptr) {
 func (s *Script) Aside(name string, r Reg, l *Label) {
 	t := s.Do(name, syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0).To(r)
 	t.step().flags |= flagAside
+	if s.aside = true; s.shared {
+		s.fail(errAside)
+	}
 	s.Expect("in the child", r, All, Equal, 0, 0).Else(l)
 }
 
@@ -433,4 +438,4 @@ func (s *Script) Overwrite(text string) {
 // Close adds a step that closes r.
 func (s *Script) CloseReg(r Reg) { s.Do("close", syscall.SYS_CLOSE, r) }
 
-var errMeet = errors.New("start script: it has meeting points, and the parent of a vfork stands still")
+var errAside = errors.New("start script: a process that goes on beside the program can't share its parent's memory")

@@ -56,21 +56,21 @@ func program(s *Script, command string) {
 }
 
 func TestExecve(t *testing.T) {
-	for _, vfork := range []bool{false, true} {
+	for _, share := range []bool{false, true} {
 		s := newScript(t)
 		program(s, "exit 7")
-		if got := exitStatus(t, start(t, s, StartOptions{Vfork: vfork})); got != 7 {
-			t.Errorf("vfork %v: exit status %d, want 7", vfork, got)
+		if got := exitStatus(t, start(t, s, StartOptions{Share: share})); got != 7 {
+			t.Errorf("share %v: exit status %d, want 7", share, got)
 		}
 	}
 }
 
 func TestFailureHasStepObjectErrno(t *testing.T) {
-	for _, vfork := range []bool{false, true} {
+	for _, share := range []bool{false, true} {
 		s := newScript(t)
 		s.Do("open", unix.SYS_OPENAT, unix.AT_FDCWD, "/nonexistent/file", unix.O_RDONLY, 0).On("/nonexistent/file")
 		program(s, "exit 0")
-		err := start(t, s, StartOptions{Vfork: vfork}).Started()
+		err := start(t, s, StartOptions{Share: share}).Started()
 		var f *Failure
 		if !errors.As(err, &f) {
 			t.Fatalf("error %v, want a Failure", err)

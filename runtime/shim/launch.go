@@ -157,7 +157,7 @@ func launchContainer(ctx context.Context, m protocol.Message, s *slot) (_ *conta
 	c.proxies = startProxies(req.Files.Listeners, f.listeners)
 	undo.Cancel()
 	for _, g := range m.Files { // what is still needed is held by its user
-		if g != c.root && g != f.stream && !slices.Contains(f.listeners, g) {
+		if g != c.root && g != f.stream && !slices.Contains(f.listeners, g) && !slices.Contains(c.held, g) {
 			_ = g.Close()
 		}
 	}
@@ -194,14 +194,19 @@ func (c *container) play(req protocol.StartRequest, f files, s *slot) (*script.C
 	in := compile.Inputs{
 		Root: f.root, Mounts: f.mounts, Cgroup: join, Stdio: c.io.child, Console: c.io.theirs,
 		Filter: req.Filter, FilterFlags: req.FilterBits, DeathSignal: unix.SIGKILL, Init: req.Init,
-		MakeCwd: true, Created: c.hold,
+		MakeCwd: true, Share: true,
 	}
 	if f.netns != nil {
 		in.Namespaces = map[specs.LinuxNamespaceType]*os.File{specs.NetworkNamespace: f.netns}
 	}
 	if s != nil {
+		c.held = s.takeNamespaces()
+		if f.netns != nil {
+			c.held = append(c.held, f.netns)
+		}
 		return s.finish(req.Spec, in)
 	}
+	in.Created = c.hold
 	plan, err := compile.Start(req.Spec, in)
 	if err != nil {
 		return nil, err
@@ -212,14 +217,21 @@ func (c *container) play(req protocol.StartRequest, f files, s *slot) (*script.C
 
 // hold opens the namespaces of the starting process.
 func (c *container) hold(pid int) error {
-	for _, ns := range []string{"mnt", "ipc", "uts", "net"} {
+	c.held = append(c.held, namespaces(pid, "mnt", "ipc", "uts", "net")...)
+	return nil
+}
+
+// namespaces opens namespaces of a process, so that they outlast it: the kernel takes them down before it tells the
+// parent of its end otherwise.
+func namespaces(pid int, kinds ...string) (held []*os.File) {
+	for _, ns := range kinds {
 		fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, ns), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			continue // a kernel without it has nothing to take down
 		}
-		c.held = append(c.held, os.NewFile(uintptr(fd), ns))
+		held = append(held, os.NewFile(uintptr(fd), ns))
 	}
-	return nil
+	return held
 }
 
 // sharesPids tells whether the container is in our pid namespace, so that its orphans are ours.

@@ -3,6 +3,7 @@ package shim
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -20,6 +21,7 @@ type slot struct {
 	group *group
 	plan  *compile.Plan
 	child *script.Child // nil once it is a container's
+	held  []*os.File    // its namespaces
 }
 
 // prepare makes a slot.
@@ -46,12 +48,26 @@ func prepare(ctx context.Context, m protocol.Message) (_ *slot, err error) {
 		return nil, err
 	}
 	defer join.Close()
-	s.plan, err = compile.Prepare(req.Spec, compile.Inputs{Cgroup: join, DeathSignal: unix.SIGKILL, LateNetwork: req.LateNetwork})
+	s.plan, err = compile.Prepare(req.Spec, compile.Inputs{Cgroup: join, DeathSignal: unix.SIGKILL, LateNetwork: req.LateNetwork, Share: true})
 	if err != nil {
 		return nil, fmt.Errorf("prepare a slot: %w", err)
 	}
-	s.child, err = s.plan.Launch()
-	return s, err
+	if s.child, err = s.plan.Launch(); err != nil {
+		return s, err
+	}
+	kinds := []string{"mnt", "ipc", "uts"}
+	if !req.LateNetwork { // else it is still in ours
+		kinds = append(kinds, "net")
+	}
+	s.held = namespaces(s.child.Pid, kinds...)
+	return s, nil
+}
+
+// takeNamespaces hands them over to the container.
+func (s *slot) takeNamespaces() []*os.File {
+	held := s.held
+	s.held = nil
+	return held
 }
 
 // takeGroup hands the cgroup over to the container.
@@ -77,6 +93,9 @@ func (s *slot) close() {
 	}
 	if s.plan != nil {
 		_ = s.plan.Close() // memory that no child uses any more
+	}
+	for _, f := range s.held {
+		_ = f.Close() // nothing was written
 	}
 	if s.group != nil {
 		_ = s.group.remove(s.ctx, patience) // Launcher.Close does it where we cannot

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/berth-engine/berth/build"
 	"github.com/berth-engine/berth/container"
@@ -72,6 +73,8 @@ type Engine struct {
 	life context.Context
 	end  context.CancelFunc
 	work sync.WaitGroup
+	// starting is how many containers are being started.
+	starting atomic.Int32
 
 	mu         sync.Mutex           // guards the two maps; nothing is waited for while it is held
 	containers map[string]*instance // by ID
@@ -115,7 +118,7 @@ func Open(ctx context.Context, opts Options) (_ *Engine, err error) {
 	}
 	if e.networks, err = network.Open(ctx, network.Options{
 		Root: opts.DataRoot, ExecRoot: opts.ExecRoot, Bridge: opts.Bridge, Subnet: opts.Subnet,
-		NamesChanged: e.rewriteHosts, Log: e.log,
+		NamesChanged: e.rewriteHosts, Busy: e.starts, Log: e.log,
 	}); err != nil {
 		return nil, err
 	}
@@ -127,7 +130,7 @@ func Open(ctx context.Context, opts Options) (_ *Engine, err error) {
 		slots = 2
 	}
 	if e.runtime, err = runtime.New(ctx, runtime.Options{
-		Program: opts.Runtime, ExecRoot: opts.ExecRoot, CgroupParent: e.cgroupParent(), Slots: max(slots, 0),
+		Program: opts.Runtime, ExecRoot: opts.ExecRoot, CgroupParent: e.cgroupParent(), Slots: max(slots, 0), Busy: e.starts,
 	}); err != nil {
 		return nil, err
 	}

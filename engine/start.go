@@ -57,6 +57,8 @@ func (e *Engine) start(ctx context.Context, c *instance, attach *runtime.AttachO
 	case why == byPolicy && s.Status != container.Restarting:
 		return nil, errdefs.ErrNotModified // stopped by its user meanwhile
 	}
+	e.starting.Add(1)
+	defer e.starting.Add(-1)
 	early := attach == nil
 	if early {
 		attach = c.firstExpected()
@@ -97,6 +99,9 @@ func (e *Engine) start(ctx context.Context, c *instance, attach *runtime.AttachO
 	}
 	return shim.Attached(), nil
 }
+
+// starts tells whether a container is being started just now.
+func (e *Engine) starts() bool { return e.starting.Load() > 0 }
 
 // notStarted notes why a container could not be started, and makes a sentence of it.
 func (e *Engine) notStarted(c *instance, err error) error {

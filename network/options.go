@@ -33,6 +33,8 @@ type Options struct {
 
 	// Warm is how many sandboxes of the default network are kept ready; 0 means 2, less means none.
 	Warm int
+	// Busy tells whether a container is being started, beside which no sandbox is made ahead; nil: never.
+	Busy func() bool
 	// DefaultHostIP is the address on which ports are published that name none; the zero value is
 	// every address of the host, IPv4 and IPv6.
 	DefaultHostIP netip.Addr

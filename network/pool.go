@@ -68,21 +68,26 @@ func (p *pool) start() {
 // millisecond or two of a core, and the container is just about to start.
 const restAfterTake = 5 * time.Millisecond
 
-// pause waits a moment, unless the pool is empty.
+// pause waits a moment, and as long as a container is being started, unless the pool is empty.
 func (p *pool) pause() {
+	for !p.empty() {
+		t := time.NewTimer(restAfterTake)
+		select {
+		case <-t.C:
+		case <-p.ctx.Done():
+			t.Stop()
+			return
+		}
+		if busy := p.c.opts.Busy; busy == nil || !busy() {
+			return
+		}
+	}
+}
+
+func (p *pool) empty() bool {
 	p.c.mu.Lock()
-	empty := len(p.ready) == 0
-	p.c.mu.Unlock()
-	if empty {
-		return
-	}
-	t := time.NewTimer(restAfterTake)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-p.taken: // and another: hurry
-	case <-p.ctx.Done():
-	}
+	defer p.c.mu.Unlock()
+	return len(p.ready) == 0
 }
 
 func (p *pool) fill() error {

@@ -22,6 +22,8 @@ type Options struct {
 	CgroupParent string
 	// Slots is the number of warm slots to keep: shims with a half-started child that wait for a container. 0: none.
 	Slots int
+	// Busy tells whether a container is being started, beside which nothing is made ahead; nil: never.
+	Busy func() bool
 }
 
 // Config is one container's start. The caller keeps all files and closes them after Start returned.

@@ -110,7 +110,7 @@ func (l *Launcher) keepSlots(ctx context.Context) {
 	defer timer.Stop()
 	for {
 		next := look
-		if l.slots.busy() {
+		if l.busy() {
 			next = quiet
 		} else {
 			short := l.scarce()
@@ -132,11 +132,14 @@ func (l *Launcher) keepSlots(ctx context.Context) {
 	}
 }
 
-// busy tells whether a container was started just now.
-func (s *slots) busy() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return time.Since(s.started) < quiet
+// busy tells whether a container is being started, or was just now.
+func (l *Launcher) busy() bool {
+	if l.opts.Busy != nil && l.opts.Busy() {
+		return true
+	}
+	l.slots.mu.Lock()
+	defer l.slots.mu.Unlock()
+	return time.Since(l.slots.started) < quiet
 }
 
 // next is after how long there may be something to do that nobody tells of.
@@ -170,7 +173,7 @@ func (s *slots) unwanted(short bool) (out []*slot) {
 // fill makes the slots that are missing.
 func (l *Launcher) fill(ctx context.Context) {
 	s := &l.slots
-	for ctx.Err() == nil && !s.busy() {
+	for ctx.Err() == nil && !l.busy() {
 		s.mu.Lock()
 		model, missing := s.model, s.missing()
 		s.mu.Unlock()

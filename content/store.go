@@ -275,30 +275,6 @@ func (s *Store) Digests() ([]digest.Digest, error) {
 	return all, nil
 }
 
-// Walk calls fn for each blob, in no order, until it returns an error, which Walk returns.
-func (s *Store) Walk(ctx context.Context, fn func(Info) error) error {
-	all, err := s.Digests()
-	if err != nil {
-		return err
-	}
-	for _, d := range all {
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
-		}
-		info, err := s.Info(d)
-		if errdefs.IsNotFound(err) {
-			continue // deleted meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		if err := fn(info); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Writer writes a blob that nobody can name before Commit. It is for one goroutine.
 type Writer struct {
 	store   *Store

@@ -41,9 +41,8 @@ func TestLife(t *testing.T) {
 	if got, _ := io.ReadAll(b.Reader()); string(got) != "hello" || b.Size() != 5 {
 		t.Errorf("%q", got)
 	}
-	seen := 0
-	if err := s.Walk(t.Context(), func(i Info) error { seen++; return nil }); seen != 1 || err != nil {
-		t.Error(seen, err)
+	if all, err := s.Digests(); err != nil || !slices.Equal(all, []digest.Digest{d}) {
+		t.Error(all, err)
 	}
 	if gone, err := s.Delete(d, digest.FromString("none")); err != nil || !slices.Equal(gone, []digest.Digest{d}) {
 		t.Fatal(gone, err)

@@ -82,6 +82,18 @@ func attributesOf(f *os.File) (attributes, error) {
 	return a, nil
 }
 
+// bytes is what the lists of extended attributes hold in memory.
+func (a attributes) bytes() int64 {
+	n := 0
+	for _, x := range a.xattrs {
+		n += len(x.name) + len(x.value)
+	}
+	for _, name := range a.others {
+		n += len(name)
+	}
+	return int64(n)
+}
+
 // carried says whether a layer carries an attribute of this name: not what belongs to overlayfs, and of
 // security.* capabilities only (labels and hashes are the host's).
 func carried(name string) bool {

@@ -176,7 +176,7 @@ func (st *Stack) writeWhole(ctx context.Context, w *tar.Writer) error {
 		return err
 	}
 	defer view.Close()
-	d := diff{upper: view}
+	d := diff{upper: view, most: st.s.limits}
 	root, err := d.scan(ctx)
 	if err != nil {
 		return fmt.Errorf("read the merged layers: %w", err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/berth-engine/berth/internal/deeptree"
 	"github.com/berth-engine/berth/internal/inroot"
+	"github.com/berth-engine/berth/layer/erofs"
 )
 
 // diff looks at an upper beside what its stack shows without it. The upper may change meanwhile.
@@ -24,11 +26,15 @@ type diff struct {
 	below *os.File        // a read-only view of the stack; nil: nothing is below
 	made  map[string]bool // clean paths that the engine made to mount on, and all above them
 	tick  time.Duration   // what two times of the kernel's coarse clock may differ by
+	most  erofs.Limits    // of what scan holds in memory
+	names int             // that scan has read
+	bytes int64           // of names and extended attributes that scan has read
 }
 
 // node is a name in the upper.
 type node struct {
-	path  string // clean, "" is the root
+	dir   *node  // nil: this is the root
+	name  string // "" is the root
 	attrs attributes
 	born  time.Time // when the file was made; zero where the file system doesn't say
 	kids  []*node   // of a directory, sorted by name
@@ -39,10 +45,21 @@ type node struct {
 	hides    bool       // both are directories, and what the stack has in it is not seen
 	below    attributes // of the stack's directory, where this is one and something exists
 	whiteout bool
+	made     bool // the engine made something of this path
 
 	left  bool  // set by prune: it is left out of the layer
 	stub  bool  // set by prune: because the engine made it
 	mtime int64 // the time that the layer says, seconds; prune puts back some
+}
+
+// path is clean; "" is the root. It is not kept: a container can have a million names of 4 KB.
+func (n *node) path() string {
+	var names []string
+	for ; n.dir != nil; n = n.dir {
+		names = append(names, n.name)
+	}
+	slices.Reverse(names)
+	return strings.Join(names, "/")
 }
 
 // errTooDeep: a container can nest directories deeper than any path can say.
@@ -50,8 +67,22 @@ func errTooDeep(p string) error {
 	return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("the path %.60s… is longer than %d bytes", p, unix.PathMax-1))
 }
 
-// scan reads the tree of the upper. It holds no more than a few descriptors at a time, however deep
-// the tree is.
+// count refuses a tree of more than a layer can hold, before memory does.
+func (d *diff) count(n *node) error {
+	d.names++
+	d.bytes += int64(len(n.name)) + n.attrs.bytes() + n.below.bytes()
+	if d.names > d.most.Inodes {
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("it has more than %d files and directories, which is more than a layer can hold", d.most.Inodes))
+	}
+	if d.bytes > d.most.Metadata {
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("it has more than %d bytes of names and extended attributes, which is more than a layer can hold", d.most.Metadata))
+	}
+	return nil
+}
+
+// scan reads the tree of the upper, as far as a layer can hold it: paths that are too long, and more than
+// the limits, are errdefs.ErrInvalidArgument. So what goes through the nodes by recursion goes down 2,048
+// levels at most. It holds no more than a few descriptors at a time, however deep the tree is.
 func (d *diff) scan(ctx context.Context) (*node, error) {
 	root := &node{}
 	f, err := openBeneath(d.upper, "")
@@ -75,7 +106,7 @@ func (d *diff) scan(ctx context.Context) (*node, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := d.readDir(dir); err != nil {
+		if err := d.readDir(ctx, dir); err != nil {
 			return nil, err
 		}
 		for _, kid := range dir.kids {
@@ -88,8 +119,9 @@ func (d *diff) scan(ctx context.Context) (*node, error) {
 }
 
 // readDir fills in the directory's kids. A directory that has gone meanwhile has none.
-func (d *diff) readDir(dir *node) error {
-	f, err := openBeneath(d.upper, dir.path)
+func (d *diff) readDir(ctx context.Context, dir *node) error {
+	at := dir.path()
+	f, err := openBeneath(d.upper, at)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil
 	}
@@ -102,36 +134,52 @@ func (d *diff) readDir(dir *node) error {
 		return err
 	}
 	defer list.Close()
-	names, err := list.Readdirnames(-1)
-	if err != nil {
-		return err
-	}
-	slices.Sort(names)
 	var below *os.File
 	if d.below != nil && dir.exists {
-		if below, err = openBeneath(d.below, dir.path); err != nil {
+		if below, err = openBeneath(d.below, at); err != nil {
 			return err
 		}
 		defer below.Close()
 	}
-	for _, name := range names {
-		kid, err := d.read(dir, f, below, name)
-		if errors.Is(err, os.ErrNotExist) {
-			continue // gone meanwhile
-		}
-		if err != nil {
+	for {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		dir.kids = append(dir.kids, kid)
+		names, err := list.Readdirnames(1024)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		for _, name := range names {
+			if err := d.readKid(dir, at, f, below, name); err != nil {
+				return err
+			}
+		}
+		if len(names) == 0 || err == io.EOF {
+			break
+		}
 	}
+	slices.SortFunc(dir.kids, func(a, b *node) int { return strings.Compare(a.name, b.name) })
 	return nil
 }
 
+// readKid adds one name to the kids of the directory whose path is at, if it is still there.
+func (d *diff) readKid(dir *node, at string, f, below *os.File, name string) error {
+	kid, err := d.read(dir, at, f, below, name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // gone meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	dir.kids = append(dir.kids, kid)
+	return d.count(kid)
+}
+
 // read looks at one name of a directory that is open in the upper, and in the stack where it has it.
-func (d *diff) read(dir *node, f, below *os.File, name string) (*node, error) {
-	n := &node{path: path.Join(dir.path, name)}
-	if len(n.path) >= unix.PathMax {
-		return nil, errTooDeep(n.path)
+func (d *diff) read(dir *node, at string, f, below *os.File, name string) (*node, error) {
+	n := &node{dir: dir, name: name}
+	if len(at)+len("/")+len(name) >= unix.PathMax {
+		return nil, errTooDeep(at)
 	}
 	file, err := openBeneath(f, name)
 	if err != nil {
@@ -141,8 +189,8 @@ func (d *diff) read(dir *node, f, below *os.File, name string) (*node, error) {
 	if n.attrs, err = attributesOf(file); err != nil {
 		return nil, err
 	}
-	if d.made[n.path] {
-		n.born = birth(file)
+	if len(d.made) > 0 && d.made[path.Join(at, name)] {
+		n.made, n.born = true, birth(file)
 	}
 	n.whiteout = d.below != nil && isWhiteout(&n.attrs.st)
 	n.mtime = n.attrs.st.Mtim.Sec
@@ -203,13 +251,13 @@ func (d *diff) prune(n *node) {
 	}
 	unborn := !stubs.IsZero()
 	switch {
-	case n.path == "":
+	case n.dir == nil:
 		n.left = true // what a layer says of it counts for nothing (package erofs)
 	case isSocket(n.attrs.st.Mode):
 		n.left = true
 	case n.whiteout:
 		n.left = !n.covers
-	case d.made[n.path] && !n.covers && kept == 0 && d.untouched(n):
+	case n.made && !n.covers && kept == 0 && d.untouched(n):
 		n.left, n.stub = true, true
 	case n.merges && kept == 0 && n.attrs.same(n.below) && (unborn || n.attrs.st.Mtim == n.below.st.Mtim):
 		n.left = true
@@ -250,8 +298,8 @@ const (
 
 // nameError refuses names that mean something else in a layer.
 func nameError(n *node) error {
-	if strings.HasPrefix(path.Base(n.path), whiteoutPrefix) {
-		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("/%s cannot be in a layer: names that begin with %q mark deletions there", n.path, whiteoutPrefix))
+	if strings.HasPrefix(n.name, whiteoutPrefix) {
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("/%s cannot be in a layer: names that begin with %q mark deletions there", n.path(), whiteoutPrefix))
 	}
 	return nil
 }
@@ -268,14 +316,14 @@ func (d *diff) writeTar(ctx context.Context, root *node, w *tar.Writer) error {
 		}
 		if n.whiteout {
 			return w.WriteHeader(&tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Mode: 0o600,
-				Name: path.Join(dirOf(n.path), whiteoutPrefix+path.Base(n.path)), ModTime: time.Unix(0, 0)})
+				Name: path.Join(n.dir.path(), whiteoutPrefix+n.name), ModTime: time.Unix(0, 0)})
 		}
 		if err := d.writeNode(n, w, names); err != nil {
-			return fmt.Errorf("write /%s to a layer: %w", n.path, err)
+			return fmt.Errorf("write /%s to a layer: %w", n.path(), err)
 		}
 		if n.hides {
 			return w.WriteHeader(&tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Mode: 0o600,
-				Name: path.Join(n.path, opaqueName), ModTime: time.Unix(0, 0)})
+				Name: path.Join(n.path(), opaqueName), ModTime: time.Unix(0, 0)})
 		}
 		return nil
 	})
@@ -288,7 +336,8 @@ func inodeOf(st *unix.Stat_t) inode { return inode{uint64(st.Dev), st.Ino} }
 
 // writeNode writes one file or directory, if it is still there and what it was.
 func (d *diff) writeNode(n *node, w *tar.Writer, names map[inode]string) error {
-	f, err := openBeneath(d.upper, n.path)
+	at := n.path()
+	f, err := openBeneath(d.upper, at)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return nil
 	}
@@ -306,13 +355,13 @@ func (d *diff) writeNode(n *node, w *tar.Writer, names map[inode]string) error {
 	link := ""
 	if !isDir(attrs.st.Mode) && attrs.st.Nlink > 1 {
 		if link = names[inodeOf(&attrs.st)]; link == "" {
-			names[inodeOf(&attrs.st)] = n.path
+			names[inodeOf(&attrs.st)] = at
 		}
 	}
 	if n.mtime != n.attrs.st.Mtim.Sec { // put back
 		attrs.st.Mtim.Sec = n.mtime
 	}
-	return writeEntry(w, f, attrs, n.path, link)
+	return writeEntry(w, f, attrs, at, link)
 }
 
 // walk calls visit for n and all below it, directories before what is in them.
@@ -353,12 +402,12 @@ func (d *diff) settle(ctx context.Context, n *node) error {
 	if n.whiteout {
 		return nil
 	}
-	f, err := openBeneath(d.upper, n.path)
+	f, err := openBeneath(d.upper, n.path())
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if n.path == "" {
+	if n.dir == nil {
 		return plainRoot(f)
 	}
 	for _, name := range n.attrs.others {
@@ -396,22 +445,22 @@ func plainRoot(f *os.File) error {
 
 // remove deletes the node and all that is in it from the upper.
 func (d *diff) remove(n *node) error {
-	dir, err := openBeneath(d.upper, dirOf(n.path))
+	dir, err := openBeneath(d.upper, n.dir.path())
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	return deeptree.RemoveAt(dir, path.Base(n.path))
+	return deeptree.RemoveAt(dir, n.name)
 }
 
 // changes lists what is not left out, as `docker diff` does.
 func (d *diff) changes(ctx context.Context, root *node) ([]Change, error) {
 	var list []Change
 	err := walk(ctx, root, func(n *node) error {
-		if n.path == "" || n.left && !isSocket(n.attrs.st.Mode) {
+		if n.dir == nil || n.left && !isSocket(n.attrs.st.Mode) {
 			return nil
 		}
-		c := Change{Path: "/" + n.path, Kind: Added}
+		c := Change{Path: "/" + n.path(), Kind: Added}
 		switch {
 		case n.whiteout:
 			c.Kind = Deleted
@@ -435,7 +484,8 @@ func (d *diff) changes(ctx context.Context, root *node) ([]Change, error) {
 
 // hidden lists what of the stack's directory an opaque directory has nothing in place of.
 func (d *diff) hidden(n *node) ([]Change, error) {
-	f, err := openBeneath(d.below, n.path)
+	at := n.path()
+	f, err := openBeneath(d.below, at)
 	if err != nil {
 		return nil, err
 	}
@@ -451,12 +501,12 @@ func (d *diff) hidden(n *node) ([]Change, error) {
 	}
 	have := map[string]bool{}
 	for _, kid := range n.kids {
-		have[path.Base(kid.path)] = true
+		have[kid.name] = true
 	}
 	var gone []Change
 	for _, name := range names {
 		if !have[name] {
-			gone = append(gone, Change{Path: "/" + path.Join(n.path, name), Kind: Deleted})
+			gone = append(gone, Change{Path: "/" + path.Join(at, name), Kind: Deleted})
 		}
 	}
 	return gone, nil

@@ -72,7 +72,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		tmp:      filepath.Join(root, "tmp"),
 		mounts:   filepath.Join(execRoot, "mounts"),
 		empty:    [2]string{filepath.Join(execRoot, "empty"), filepath.Join(execRoot, "void")},
-		limits:   o.Limits,
+		limits:   o.Limits.WithDefaults(),
 		records:  map[digest.Digest]record{},
 		lowers:   map[string]*lower{},
 		tops:     map[digest.Digest]string{},

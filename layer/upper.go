@@ -277,7 +277,7 @@ func (u *Upper) diff(ctx context.Context, st *Stack, o DiffOptions, use func(*di
 		return err
 	}
 	defer upper.Close()
-	d := &diff{upper: upper, below: view, made: o.made(), tick: clockTick()}
+	d := &diff{upper: upper, below: view, made: o.made(), tick: clockTick(), most: st.s.limits}
 	root, err := d.scan(ctx)
 	if err != nil {
 		return err
@@ -359,29 +359,14 @@ func (u *Upper) Changes(ctx context.Context, st *Stack, o DiffOptions) (list []C
 	return list, nil
 }
 
-// Size is the sum of the sizes in bytes of the regular files in the upper, hard links counted once.
-// The upper may be in use.
+// Size is the sum of the sizes in bytes of the regular files in the upper, hard links counted once,
+// however many and however deep they are. The upper may be in use.
 func (u *Upper) Size(ctx context.Context) (int64, error) {
-	upper, err := openRoot(u.upper())
-	if err != nil {
-		return 0, fmt.Errorf("size of the writable layer: %w", err)
+	size := deeptree.Size(ctx, u.upper())
+	if ctx.Err() != nil {
+		return 0, fmt.Errorf("size of the writable layer %s: %w", u.dir, context.Cause(ctx))
 	}
-	defer upper.Close()
-	d := &diff{upper: upper}
-	root, err := d.scan(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("size of the writable layer %s: %w", u.dir, err)
-	}
-	var size int64
-	seen := map[inode]bool{}
-	err = walk(ctx, root, func(n *node) error {
-		if isRegular(n.attrs.st.Mode) && !seen[inodeOf(&n.attrs.st)] {
-			seen[inodeOf(&n.attrs.st)] = true
-			size += n.attrs.st.Size
-		}
-		return nil
-	})
-	return size, err
+	return size, nil
 }
 
 // Destroy deletes the upper's directory, whatever of it is there. It is idempotent. The upper must be

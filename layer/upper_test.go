@@ -21,6 +21,9 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/berth-engine/berth/internal/testroot"
+	"github.com/berth-engine/berth/layer/erofs"
 )
 
 // capNetBind is security.capability of revision 2 with CAP_NET_BIND_SERVICE, effective.
@@ -545,37 +548,86 @@ func TestRefusedNames(t *testing.T) {
 	}
 }
 
-// Directories nested deeper than any path is long are refused, read with few descriptors, and deleted.
+// Directories nested deeper than any path is long are in no layer; that is said in a sentence, and they are
+// measured and deleted. As deep as a path can say they are a layer. All of it with few descriptors.
 func TestDeepUpper(t *testing.T) {
 	s := newStore(t, Auto)
 	none := stack(t, s)
-	u := upperOf(t, s)
-	root, err := os.OpenRoot(u.upper())
+	const within = (unix.PathMax - len("/file")) / len("/dddddddddd") // testroot.Deep's names
+	for _, c := range []struct {
+		levels int
+		deep   bool
+	}{{within, false}, {2500, true}} {
+		u := upperOf(t, s)
+		testroot.Deep(t, u.upper(), c.levels, func(d *os.Root, level int) error {
+			if level != c.levels-1 {
+				return nil
+			}
+			return d.WriteFile("file", []byte("1"), 0o600)
+		})
+		t.Run(fmt.Sprint(c.levels, " levels"), func(t *testing.T) {
+			testroot.FewDescriptors(t, 40)
+			if n, err := u.Size(t.Context()); n != 1 || err != nil {
+				t.Errorf("size: %d %v", n, err)
+			}
+			list, err := u.Changes(t.Context(), none, DiffOptions{})
+			if c.deep && !errdefs.IsInvalidArgument(err) || !c.deep && (err != nil || len(list) != c.levels+1) {
+				t.Errorf("changes: %d %v", len(list), err)
+			}
+			err = u.WriteTar(t.Context(), none, io.Discard, DiffOptions{})
+			if c.deep != errdefs.IsInvalidArgument(err) || !c.deep && err != nil {
+				t.Errorf("tar: %v", err)
+			}
+			err = u.Settle(t.Context(), none, DiffOptions{})
+			if c.deep != errdefs.IsInvalidArgument(err) || !c.deep && err != nil {
+				t.Errorf("settle: %v", err)
+			}
+			if err := errors.Join(u.Destroy(), u.Destroy()); err != nil {
+				t.Error(err)
+			}
+			missing(t, u.Dir())
+		})
+	}
+}
+
+// More than a layer can hold is refused while it is read, not when all of it is in memory.
+func TestLargeUpper(t *testing.T) {
+	testroot.Require(t)
+	dir := testroot.Dir(t)
+	s, err := Open(t.Context(), Options{Root: dir + "/root", ExecRoot: dir + "/exec", Limits: erofs.Limits{Inodes: 20, Metadata: 4000}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2500 {
-		if err := root.Mkdir("d", 0o755); err != nil {
+	defer s.Close()
+	none := stack(t, s)
+	u := upperOf(t, s)
+	refused := func(want string) {
+		t.Helper()
+		_, err := u.Changes(t.Context(), none, DiffOptions{})
+		for _, err := range []error{err, u.WriteTar(t.Context(), none, io.Discard, DiffOptions{}), u.Settle(t.Context(), none, DiffOptions{})} {
+			if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), want) {
+				t.Error(err)
+			}
+		}
+	}
+	for i := range 21 {
+		if err := os.WriteFile(fmt.Sprint(u.upper(), "/", i), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		next, err := root.OpenRoot("d")
-		root.Close()
-		if err != nil {
-			t.Fatal(err)
+	}
+	refused("more than 20 files")
+	if err := os.Remove(u.upper() + "/20"); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := u.Changes(t.Context(), none, DiffOptions{}); err != nil || len(list) != 20 {
+		t.Error(len(list), err)
+	}
+	for i := range 2 {
+		if err := unix.Setxattr(fmt.Sprint(u.upper(), "/", i), "user.large", make([]byte, 2000), 0); err != nil {
+			t.Skipf("the file system takes no such attribute: %v", err)
 		}
-		root = next
 	}
-	root.Close()
-	if err := u.WriteTar(t.Context(), none, io.Discard, DiffOptions{}); !errdefs.IsInvalidArgument(err) {
-		t.Error(err)
-	}
-	if _, err := u.Size(t.Context()); !errdefs.IsInvalidArgument(err) {
-		t.Error(err)
-	}
-	if err := errors.Join(u.Destroy(), u.Destroy()); err != nil {
-		t.Error(err)
-	}
-	missing(t, u.Dir())
+	refused("more than 4000 bytes of names")
 }
 
 func TestDestroyImmutable(t *testing.T) {

@@ -45,7 +45,8 @@ const (
 	maxID       = 1<<32 - 2 // the last one means "leave it" to chown
 )
 
-func (l Limits) withDefaults() Limits {
+// WithDefaults returns the limits with what is 0 set to its default, and nothing above what is possible.
+func (l Limits) WithDefaults() Limits {
 	d := DefaultLimits()
 	if l.Inodes <= 0 {
 		l.Inodes = d.Inodes

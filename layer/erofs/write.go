@@ -69,7 +69,7 @@ type LowerLink struct {
 // errdefs.ErrInvalidArgument); a tar that ends too early wraps io.ErrUnexpectedEOF besides. Errors of r
 // and f are wrapped. After an error f holds rubbish.
 func Write(ctx context.Context, f *os.File, r io.Reader, opts Options) (Result, error) {
-	t, src, err := readTar(ctx, r, f, opts.Limits.withDefaults())
+	t, src, err := readTar(ctx, r, f, opts.Limits.WithDefaults())
 	if err != nil {
 		return Result{}, err
 	}
@@ -81,7 +81,7 @@ func Write(ctx context.Context, f *os.File, r io.Reader, opts Options) (Result, 
 // left as it is. The result is what Write gave, and the file too, byte by byte.
 func Rebuild(ctx context.Context, f *os.File, tarSize int64, diffID digest.Digest, opts Options) (Result, error) {
 	r := io.NewSectionReader(f, headerSize, tarSize)
-	t, src, err := readTar(ctx, r, nil, opts.Limits.withDefaults())
+	t, src, err := readTar(ctx, r, nil, opts.Limits.WithDefaults())
 	if err != nil {
 		return Result{}, err
 	}

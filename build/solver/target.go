@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berth-engine/berth/internal/deeptree"
 )
 
 // owner is who is to own what an operation makes.
@@ -187,31 +189,15 @@ func (t *target) create(p string) (*os.File, error) {
 
 // remove removes p, which is resolved, and everything below it. What is not there is no error.
 func (t *target) remove(p string) error {
-	dir, name, err := t.parent(p)
+	_, name, err := t.parent(p)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 			return nil
 		}
 		return err
 	}
-	switch err := unix.Unlinkat(dir, name, 0); err {
-	case nil, unix.ENOENT:
-		return nil
-	case unix.EISDIR, unix.EPERM: // the second is POSIX's word for a directory
-	default:
-		return pathError("remove", p, err)
+	if name == "" { // the root
+		return pathError("remove", p, unix.EBUSY)
 	}
-	children, err := t.readdir(p)
-	if err != nil {
-		return err
-	}
-	for _, c := range children {
-		if err := t.remove(c.path); err != nil {
-			return err
-		}
-	}
-	if dir, name, err = t.parent(p); err != nil {
-		return err
-	}
-	return pathError("rmdir", p, unix.Unlinkat(dir, name, unix.AT_REMOVEDIR))
+	return deeptree.RemoveAt(t.fd, name)
 }

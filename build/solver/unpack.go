@@ -19,6 +19,7 @@ import (
 	"github.com/berth-engine/berth/build/session"
 	"github.com/berth-engine/berth/build/tree"
 	"github.com/berth-engine/berth/internal/fileattr"
+	"github.com/berth-engine/berth/layer/erofs"
 )
 
 // unpack unpacks n into the directory dest of t, if n is a tar, compressed or not, and says whether it
@@ -52,7 +53,7 @@ func unpack(ctx context.Context, v view, n *node, t *target, dest string, own *o
 		return false, err
 	}
 	defer inside.Close()
-	u := &unpacker{t: newTarget(inside, t.time), own: own, dirTimes: map[string]time.Time{}}
+	u := newUnpacker(newTarget(inside, t.time), own)
 	defer u.t.close() //nolint:errcheck // an O_PATH descriptor
 	if err := u.all(ctx, tar.NewReader(bufio.NewReaderSize(plain, 64<<10))); err != nil {
 		return true, fmt.Errorf("unpack %s: %w", n.name(), err)
@@ -76,11 +77,37 @@ type unpacker struct {
 	t        *target
 	own      *owner
 	dirTimes map[string]time.Time // set at the end: what is put into a directory changes its time
-	entries  int
+
+	// What a layer can hold: of names, and of the bytes of those that dirTimes has.
+	limits erofs.Limits
+	names  int
+	held   int64
 }
 
-// maxUnpacked is how many names an archive may have.
-const maxUnpacked = 4 << 20
+func newUnpacker(t *target, own *owner) *unpacker {
+	return &unpacker{t: t, own: own, dirTimes: map[string]time.Time{}, limits: erofs.DefaultLimits()}
+}
+
+// count counts names that were made, or are about to be.
+func (u *unpacker) count(n int) error {
+	if u.names += n; u.names > u.limits.Inodes {
+		return refuse("the archive has more than %d names, which is more than a layer can hold", u.limits.Inodes)
+	}
+	return nil
+}
+
+// later remembers a directory's time until everything in it is there.
+func (u *unpacker) later(p string, when time.Time) error {
+	const each = 128 // of an entry in a map
+	if _, known := u.dirTimes[p]; !known {
+		u.held += int64(each + len(p))
+	}
+	if u.held > u.limits.Metadata {
+		return refuse("the archive has too many directories: their names take more than %d bytes", u.limits.Metadata)
+	}
+	u.dirTimes[p] = when
+	return nil
+}
 
 func (u *unpacker) all(ctx context.Context, tr *tar.Reader) error {
 	for {
@@ -94,8 +121,8 @@ func (u *unpacker) all(ctx context.Context, tr *tar.Reader) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 		}
-		if u.entries++; u.entries > maxUnpacked {
-			return fmt.Errorf("more than %d names: %w", maxUnpacked, errdefs.ErrInvalidArgument)
+		if err := u.count(1); err != nil {
+			return err
 		}
 		if err := u.entry(ctx, h, tr); err != nil {
 			return err
@@ -138,10 +165,11 @@ func (u *unpacker) place(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := u.t.mkdirAll(at, 0o755, nil, nil); err != nil {
+	made, err := u.t.mkdirAll(at, 0o755, nil, nil)
+	if err != nil {
 		return "", err
 	}
-	return path.Join(at, last), nil
+	return path.Join(at, last), u.count(len(made))
 }
 
 func (u *unpacker) entry(ctx context.Context, h *tar.Header, r io.Reader) error {
@@ -301,8 +329,7 @@ func (u *unpacker) attributes(h *tar.Header, p string, typ uint32) error {
 		return err
 	}
 	if typ == unix.S_IFDIR {
-		u.dirTimes[p] = h.ModTime
-		return nil
+		return u.later(p, h.ModTime)
 	}
 	return u.t.setTimeAt(dir, name, p, &h.ModTime)
 }

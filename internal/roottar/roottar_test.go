@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -203,6 +204,36 @@ func TestReplace(t *testing.T) {
 	}
 	if err := Unpack(t.Context(), root, "none", entries(t), UnpackOptions{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// TestLimits: a tar can't make the engine, or the disk, hold any number of names.
+func TestLimits(t *testing.T) {
+	testroot.Require(t)
+	var many []tar.Header
+	for i := range 20 {
+		many = append(many, tar.Header{Name: fmt.Sprintf("directory-%02d/", i), Typeflag: tar.TypeDir, Mode: 0o755})
+	}
+	deep := tar.Header{Name: strings.Repeat("d/", 19) + "file", Typeflag: tar.TypeReg}
+	const each = int64(64 + len("directory-00"))
+	for name, c := range map[string]struct {
+		headers []tar.Header
+		names   int
+		held    int64
+		refused string
+	}{
+		"just right":           {many, 20, 20 * each, ""},
+		"one name too many":    {many, 19, maxHeld, "more than 19 names"},
+		"directories":          {many, maxNames, 20*each - 1, "too many directories"},
+		"implied":              {[]tar.Header{deep}, 20, maxHeld, ""},
+		"one implied too many": {[]tar.Header{deep}, 19, maxHeld, "more than 19 names"},
+	} {
+		u := newUnpacker(opened(t, t.TempDir()), UnpackOptions{})
+		u.maxNames, u.maxHeld = c.names, c.held
+		err := u.all(t.Context(), tar.NewReader(entries(t, c.headers...)))
+		if c.refused == "" && err != nil || c.refused != "" && (!errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), c.refused)) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

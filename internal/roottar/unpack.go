@@ -35,14 +35,22 @@ type Owner struct{ UID, GID int }
 // ".." in it, and a hard link to what is not there, are errdefs.ErrInvalidArgument. What is
 // there already is replaced, directories are merged. Parents that the tar doesn't have are made
 // with mode 0755. Of extended attributes capabilities, ACLs and user.* are set; others are the host's.
+// A tar of more than maxNames names, or of directories that take more than maxHeld to remember, is
+// errdefs.ErrInvalidArgument too: what came before is there then.
 func Unpack(ctx context.Context, root *os.File, dest string, r io.Reader, o UnpackOptions) error {
 	to, err := inroot.Open(root, dest, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
 	defer to.Close()
-	u := unpacker{root: to, options: o}
-	tr := tar.NewReader(r)
+	return newUnpacker(to, o).all(ctx, tar.NewReader(r))
+}
+
+func newUnpacker(root *os.File, o UnpackOptions) *unpacker {
+	return &unpacker{root: root, options: o, maxNames: maxNames, maxHeld: maxHeld}
+}
+
+func (u *unpacker) all(ctx context.Context, tr *tar.Reader) error {
 	for {
 		h, err := tr.Next()
 		if err == io.EOF {
@@ -65,7 +73,40 @@ type unpacker struct {
 	// out of dest into the rest of the container's tree therefore ends at dest.
 	root    *os.File
 	options UnpackOptions
-	dirs    []*tar.Header // whose times are set at the end
+	dirs    []dirTime // are set at the end
+
+	names, maxNames int   // made, those counted too that were replaced
+	held, maxHeld   int64 // bytes of memory that dirs take
+}
+
+// A few kilobytes, compressed, can stand for millions of names. A volume may have more of them than a layer.
+const (
+	maxNames = 4 << 20
+	maxHeld  = 256 << 20
+)
+
+// dirTime is the time of a directory.
+type dirTime struct {
+	name string // clean
+	time time.Time
+}
+
+// count counts a name that is about to be made.
+func (u *unpacker) count() error {
+	if u.names++; u.names > u.maxNames {
+		return fmt.Errorf("the tar has more than %d names: %w", u.maxNames, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// later remembers a directory's time until everything in it is there.
+func (u *unpacker) later(name string, t time.Time) error {
+	const each = 64 // a dirTime, and what a slice has to spare
+	if u.held += int64(each + len(name)); u.held > u.maxHeld {
+		return fmt.Errorf("the tar has too many directories: their names take more than %d bytes: %w", u.maxHeld, errdefs.ErrInvalidArgument)
+	}
+	u.dirs = append(u.dirs, dirTime{strings.Clone(name), t})
+	return nil
 }
 
 // clean returns an entry's name without "./" and a trailing slash; "" is the destination itself.
@@ -88,7 +129,10 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 		if h.Typeflag != tar.TypeDir {
 			return fmt.Errorf("the tar would replace its destination by something that is no directory: %w", errdefs.ErrInvalidArgument)
 		}
-		return u.attributes(u.root, h)
+		return u.attributes(u.root, h, name)
+	}
+	if err := u.count(); err != nil {
+		return err
 	}
 	parent, err := u.parent(path.Dir(name))
 	if err != nil {
@@ -110,15 +154,17 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 		return err
 	}
 	defer f.Close()
-	return u.attributes(f, h)
+	return u.attributes(f, h, name)
 }
 
+// parent opens a directory; it, and what is missing above it, is made.
 func (u *unpacker) parent(dir string) (*os.File, error) {
 	f, err := inroot.Open(u.root, dir, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = inroot.MkdirAll(u.root, dir, 0o755); err == nil {
-			f, err = inroot.Open(u.root, dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if errors.Is(err, fs.ErrNotExist) && dir != "." {
+		if err := u.mkdir(dir); err != nil {
+			return nil, err
 		}
+		f, err = inroot.Open(u.root, dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	}
 	switch {
 	case errors.Is(err, unix.ENOTDIR):
@@ -127,6 +173,21 @@ func (u *unpacker) parent(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("%s is, or is below, a symbolic link that leads to nothing: %w", dir, errdefs.ErrInvalidArgument)
 	}
 	return f, err
+}
+
+func (u *unpacker) mkdir(dir string) error {
+	if err := u.count(); err != nil {
+		return err
+	}
+	above, err := u.parent(path.Dir(dir))
+	if err != nil {
+		return err
+	}
+	defer above.Close()
+	if err := unix.Mkdirat(int(above.Fd()), path.Base(dir), 0o755); err != nil && err != unix.EEXIST {
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
+	}
+	return nil
 }
 
 // cause is what the kernel said.
@@ -232,7 +293,7 @@ func (u *unpacker) link(at int, base, target string) error {
 
 // attributes sets owner, mode, xattrs and times, through /proc/self/fd where an O_PATH descriptor does
 // not take the call itself.
-func (u *unpacker) attributes(f *os.File, h *tar.Header) error {
+func (u *unpacker) attributes(f *os.File, h *tar.Header, name string) error {
 	fail := func(what string, err error) error {
 		return fmt.Errorf("unpack %s: %s: %w", h.Name, what, err)
 	}
@@ -260,8 +321,7 @@ func (u *unpacker) attributes(f *os.File, h *tar.Header) error {
 		}
 	}
 	if h.Typeflag == tar.TypeDir {
-		u.dirs = append(u.dirs, h)
-		return nil
+		return u.later(name, h.ModTime)
 	}
 	return setTime(at, h.ModTime)
 }
@@ -273,19 +333,15 @@ func setTime(at string, t time.Time) error {
 
 // finish sets the times of directories, which unpacking into them has changed.
 func (u *unpacker) finish() error {
-	for _, h := range slices.Backward(u.dirs) {
-		name, err := clean(h.Name)
-		if err != nil {
-			return err
-		}
-		f, err := inroot.Open(u.root, "/"+name, unix.O_PATH|unix.O_DIRECTORY, 0)
+	for _, d := range slices.Backward(u.dirs) {
+		f, err := inroot.Open(u.root, "/"+d.name, unix.O_PATH|unix.O_DIRECTORY, 0)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 			continue // replaced by a later entry
 		}
 		if err != nil {
 			return err
 		}
-		err = setTime(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), h.ModTime)
+		err = setTime(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), d.time)
 		f.Close()
 		if err != nil {
 			return err

@@ -2,18 +2,24 @@ package layer
 
 import (
 	"archive/tar"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-engine/berth/internal/testroot"
@@ -52,6 +58,25 @@ var stories = map[string][][]item{
 	}},
 	"opaque": {baseItems, {
 		{name: "etc/"}, {name: "etc/dir.d/", mode: 0o700}, {name: "etc/dir.d/.wh..wh..opq"}, {name: "etc/dir.d/b", data: "other"}, {name: "etc/dir.d/c", data: "c"},
+	}},
+	"opaque, no parents": {baseItems, {
+		{name: "tmp/a/", mode: 0o711}, {name: "tmp/a/b", data: "b"},
+	}, {
+		{name: "tmp/.wh..wh..opq", mtime: epoch + 5}, {name: "tmp/new", data: "new", mtime: epoch + 5},
+		{name: "usr/lib/.wh..wh..opq"},
+		{name: "etc/dir.d/.wh..wh..opq"}, {name: "etc/dir.d/sub/f", data: "f", mtime: epoch + 5},
+	}},
+	"opaque, no parents, twice": {baseItems, {
+		{name: "tmp/.wh..wh..opq"}, {name: "tmp/new", data: "new"}, {name: "tmp/sub/", mode: 0o700}, {name: "tmp/sub/f", data: "f"},
+	}, {
+		{name: "tmp/.wh..wh..opq"}, {name: "tmp/sub/g", data: "g", mtime: epoch + 5},
+	}, {
+		{name: "usr/.wh.lib"}, {name: "tmp/newer", data: "n"},
+	}, {
+		{name: "usr/lib/.wh..wh..opq"}, {name: "usr/lib/f", data: "f", mtime: epoch + 5},
+	}},
+	"opaque, no parents, at the root": {baseItems, {
+		{name: ".wh..wh..opq"}, {name: "tmp/.wh..wh..opq"}, {name: "tmp/new", data: "new"},
 	}},
 	"whiteout beside a directory": {baseItems, {
 		{name: "etc/"}, {name: "etc/.wh.dir.d"}, {name: "etc/dir.d/", mode: 0o711}, {name: "etc/dir.d/c", data: "c"},
@@ -295,6 +320,85 @@ func TestContract(t *testing.T) {
 			t.Errorf("%+v %v", info, err)
 		}
 	})
+}
+
+// Where a layer says nothing of a directory but that what was in it is gone, its attributes are those that
+// umoci gives it.
+func TestOpaqueLikeUmoci(t *testing.T) {
+	if _, err := exec.LookPath("umoci"); err != nil {
+		t.Skip("needs umoci (Debian's package of that name)")
+	}
+	s := newStore(t, Auto)
+	for name, layers := range stories {
+		if !strings.HasPrefix(name, "opaque, no parents") {
+			continue
+		}
+		var ids []digest.Digest
+		dir := testroot.Dir(t)
+		for _, items := range layers {
+			ids = append(ids, put(t, s, items...))
+		}
+		writeLayout(t, dir+"/image", s, ids)
+		if out, err := exec.Command("umoci", "unpack", "--image", dir+"/image:latest", dir+"/bundle").CombinedOutput(); err != nil {
+			t.Fatalf("umoci: %v\n%s", err, out)
+		}
+		sameTree(t, name, withoutTimes(treeOf(t, mount(t, stack(t, s, ids...), nil, MountOptions{}))), withoutTimes(treeOf(t, dir+"/bundle/rootfs")))
+	}
+}
+
+// withoutTimes leaves out the root, and the times of directories: umoci's are sometimes of now.
+func withoutTimes(tree map[string]string) map[string]string {
+	out := map[string]string{}
+	time := regexp.MustCompile(` \d+\.\d{9}`)
+	for p, line := range tree {
+		if strings.HasPrefix(line, "4") { // S_IFDIR, in octal
+			line = time.ReplaceAllString(line, "")
+		}
+		if p != "" {
+			out[p] = line
+		}
+	}
+	return out
+}
+
+// writeLayout makes an OCI image layout of an image with these layers (image-spec, "Image Layout").
+func writeLayout(t *testing.T, dir string, s *Store, ids []digest.Digest) {
+	t.Helper()
+	write := func(name string, content []byte) {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, content, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	encode := func(v any) []byte {
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	blob := func(mediaType string, content []byte) ocispec.Descriptor {
+		d := digest.FromBytes(content)
+		write(filepath.Join(dir, "blobs", "sha256", d.Encoded()), content)
+		return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(content))}
+	}
+	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}}
+	for _, id := range ids {
+		tar, err := s.Tar(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(tar)
+		if err = errors.Join(err, tar.Close()); err != nil {
+			t.Fatal(err)
+		}
+		m.Layers = append(m.Layers, blob(ocispec.MediaTypeImageLayer, b))
+	}
+	config := ocispec.Image{Platform: ocispec.Platform{Architecture: "amd64", OS: "linux"}, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: ids}}
+	m.Config = blob(ocispec.MediaTypeImageConfig, encode(config))
+	desc := blob(ocispec.MediaTypeImageManifest, encode(m))
+	desc.Annotations = map[string]string{ocispec.AnnotationRefName: "latest"}
+	write(filepath.Join(dir, "oci-layout"), encode(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion}))
+	write(filepath.Join(dir, "index.json"), encode(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, Manifests: []ocispec.Descriptor{desc}}))
 }
 
 // withoutNames leaves out which names are the same file.

@@ -187,7 +187,8 @@ func (v *sight) implied(p place) bool {
 }
 
 // attributes returns whose attributes the directory at path has: those of the uppermost level that
-// says something of it. Where none does, it is the uppermost that has it.
+// says something of it. Where none does, it is the uppermost that has it. An opaque mark in the directory
+// does not speak of it: it removes the children (OCI image-spec, "Opaque Whiteout").
 func (v *sight) attributes(path string) (from, shown place, err error) {
 	shown, l, err := v.visible(len(v.levels)-1, path)
 	if err != nil {
@@ -202,7 +203,7 @@ func (v *sight) attributes(path string) (from, shown place, err error) {
 		switch {
 		case l.kind == directory && !v.implied(p):
 			return p, shown, nil
-		case l.covers, l.kind == directory && l.attrs.opaque, p.level == 0:
+		case l.covers, p.level == 0:
 			return shown, shown, nil
 		}
 	}

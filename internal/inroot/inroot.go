@@ -82,29 +82,3 @@ func Reopen(f *os.File, flags int) (*os.File, error) {
 	}
 	return os.NewFile(uintptr(fd), f.Name()), nil
 }
-
-// MkdirAll makes path and its missing parents inside root with mode (the umask applies).
-func MkdirAll(root *os.File, path string, mode fs.FileMode) error {
-	path = filepath.Join("/", path)
-	if path == "/" {
-		return nil
-	}
-	if f, err := Open(root, path, unix.O_PATH|unix.O_DIRECTORY, 0); err == nil {
-		return f.Close()
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := MkdirAll(root, filepath.Dir(path), mode); err != nil {
-		return err
-	}
-	parent, err := Open(root, filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return err
-	}
-	defer parent.Close()
-	err = unix.Mkdirat(int(parent.Fd()), filepath.Base(path), uint32(mode.Perm()))
-	if err != nil && err != unix.EEXIST {
-		return &fs.PathError{Op: "mkdir", Path: path, Err: err}
-	}
-	return nil
-}

@@ -71,7 +71,7 @@ func OpenRegular(root *os.File, path string) (*os.File, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: %w", path, ErrNotRegular)
 	}
-	return Reopen(found, unix.O_RDONLY|unix.O_NONBLOCK)
+	return Reopen(found, unix.O_RDONLY) // the same file, which can't make us wait
 }
 
 // Reopen opens again, with flags, what an O_PATH descriptor stands for.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-engine/berth/internal/plainfile"
 	"golang.org/x/sys/unix"
 )
 
@@ -88,11 +89,11 @@ func (g *Group) delegate() error {
 
 // delegateIn switches on what the group at a directory has for the groups below it.
 func delegateIn(at string) error {
-	available, err := os.ReadFile(filepath.Join(at, "cgroup.controllers"))
+	available, err := plainfile.Read(filepath.Join(at, "cgroup.controllers"))
 	if err != nil {
 		return err
 	}
-	on, err := os.ReadFile(filepath.Join(at, "cgroup.subtree_control"))
+	on, err := plainfile.Read(filepath.Join(at, "cgroup.subtree_control"))
 	if err != nil {
 		return err
 	}
@@ -115,14 +116,14 @@ func inheritCpuset(root, name string) error {
 	for part := range strings.SplitSeq(strings.Trim(name, "/"), "/") {
 		child := filepath.Join(at, part)
 		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
-			own, err := os.ReadFile(filepath.Join(child, file))
+			own, err := plainfile.Read(filepath.Join(child, file))
 			if err != nil {
 				return err
 			}
 			if strings.TrimSpace(string(own)) != "" {
 				continue
 			}
-			parents, err := os.ReadFile(filepath.Join(at, file))
+			parents, err := plainfile.Read(filepath.Join(at, file))
 			if err != nil {
 				return err
 			}
@@ -148,7 +149,7 @@ func (g *Group) Join() (_ *Join, err error) {
 		if d.mount == nil {
 			file = "cgroup.procs"
 			j.Path = d.path
-			if j.Dir, err = os.Open(d.path); err != nil {
+			if j.Dir, err = plainfile.Open(d.path, os.O_RDONLY, 0); err != nil {
 				return nil, err
 			}
 		} else {
@@ -158,7 +159,7 @@ func (g *Group) Join() (_ *Join, err error) {
 			}
 			j.Hierarchies = append(j.Hierarchies, Hierarchy{Name: filepath.Base(d.mount.dir), Options: options, Links: d.mount.links, Path: d.path})
 		}
-		f, err := os.OpenFile(filepath.Join(d.path, file), os.O_WRONLY, 0)
+		f, err := plainfile.Open(filepath.Join(d.path, file), os.O_WRONLY, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -191,7 +192,7 @@ func write(dir, file, value string) error {
 func procs(top string) ([]int, error) {
 	var pids []int
 	err := walk(top, func(dir string) error {
-		f, err := os.Open(filepath.Join(dir, "cgroup.procs"))
+		f, err := plainfile.Open(filepath.Join(dir, "cgroup.procs"), os.O_RDONLY, 0)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -215,7 +216,7 @@ func procs(top string) ([]int, error) {
 
 // walk calls fn for the groups below top, and then for top. One that is not there is no error.
 func walk(top string, fn func(dir string) error) error {
-	entries, err := os.ReadDir(top)
+	entries, err := plainfile.ReadDir(top)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
 		return nil
 	}
@@ -286,7 +287,7 @@ func (g *Group) Frozen() (bool, error) {
 }
 
 func fileHas(path, line string) (bool, error) {
-	b, err := os.ReadFile(path)
+	b, err := plainfile.Read(path)
 	if err != nil {
 		return false, err
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-engine/berth/internal/plainfile"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,7 +40,7 @@ func Find() (*System, error) {
 	if st.Type == unix.CGROUP2_SUPER_MAGIC {
 		return &System{version: 2, root: top}, nil
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := plainfile.Read("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +67,7 @@ func Find() (*System, error) {
 
 // findLinks notes "cpu -> cpu,cpuacct" and its like.
 func (s *System) findLinks(top string) error {
-	entries, err := os.ReadDir(top)
+	entries, err := plainfile.ReadDir(top)
 	if err != nil {
 		return err
 	}

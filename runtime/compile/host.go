@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/berth-engine/berth/internal/plainfile"
 	"golang.org/x/sys/unix"
 )
 
@@ -61,7 +62,7 @@ func boundingSet() (set uint64) {
 
 // modules reads the list where securityfs is mounted, else asks for the two by the files that only they have.
 func modules() (l []string) {
-	if b, err := os.ReadFile("/sys/kernel/security/lsm"); err == nil {
+	if b, err := plainfile.Read("/sys/kernel/security/lsm"); err == nil {
 		for m := range strings.SplitSeq(strings.TrimSpace(string(b)), ",") {
 			if m == "apparmor" || m == "selinux" {
 				l = append(l, m)
@@ -69,7 +70,7 @@ func modules() (l []string) {
 		}
 		return l
 	}
-	if b, err := os.ReadFile("/sys/module/apparmor/parameters/enabled"); err == nil && strings.HasPrefix(string(b), "Y") {
+	if b, err := plainfile.Read("/sys/module/apparmor/parameters/enabled"); err == nil && strings.HasPrefix(string(b), "Y") {
 		l = append(l, "apparmor")
 	}
 	if _, err := os.Stat("/sys/fs/selinux/enforce"); err == nil {

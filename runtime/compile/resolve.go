@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/berth-engine/berth/internal/inroot"
+	"github.com/berth-engine/berth/internal/plainfile"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,7 +27,7 @@ func (b *builder) resolved(dest string) string {
 		if b.rootPath() == "" {
 			return dest
 		}
-		f, err := os.OpenFile(b.rootPath(), unix.O_PATH|unix.O_DIRECTORY, 0)
+		f, err := plainfile.Open(b.rootPath(), unix.O_PATH|unix.O_DIRECTORY, 0)
 		if err != nil {
 			return dest
 		}

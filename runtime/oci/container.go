@@ -15,6 +15,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/berth-engine/berth/internal/plainfile"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -75,7 +76,7 @@ func (p *program) find(id string) (*container, error) {
 		return nil, err
 	}
 	c := &container{dir: dir}
-	b, err := os.ReadFile(filepath.Join(dir, stateFile))
+	b, err := plainfile.Read(filepath.Join(dir, stateFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("container %q: %w", id, errNoContainer)
 	}
@@ -92,7 +93,7 @@ func (p *program) find(id string) (*container, error) {
 }
 
 func readSpec(path string) (*specs.Spec, error) {
-	b, err := os.ReadFile(path)
+	b, err := plainfile.Read(path)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +162,7 @@ func appendString(b []byte, s string) []byte {
 // the machine's uptime. (internal/atomicfile would link the hash functions, which every start pays for.)
 func replace(path string, content []byte, mode fs.FileMode) error {
 	temporary := path + ".new" + strconv.Itoa(os.Getpid())
-	if err := os.WriteFile(temporary, content, mode); err != nil {
+	if err := plainfile.Write(temporary, content, mode); err != nil {
 		return errors.Join(err, os.RemoveAll(temporary))
 	}
 	if err := os.Rename(temporary, path); err != nil {
@@ -193,7 +194,7 @@ func processStat(pid int) (state byte, start uint64, err error) {
 	if pid <= 0 {
 		return 0, 0, unix.ESRCH
 	}
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	b, err := plainfile.Read("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0, 0, err
 	}

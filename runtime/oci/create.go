@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/berth-engine/berth/internal/plainfile"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -55,7 +56,11 @@ func (p *program) create(args []string) (int, error) {
 	if f.dryRun {
 		return 0, p.dryRun(id, f)
 	}
-	_, _, err = p.make(id, f, true, streams{})
+	b, err := readBundle(f.bundle)
+	if err != nil {
+		return 1, err
+	}
+	_, _, err = p.make(id, f, b, true, streams{})
 	return 0, err
 }
 
@@ -63,14 +68,13 @@ func (p *program) create(args []string) (int, error) {
 type streams struct {
 	stdio   [3]*os.File
 	console *os.File
-	signals *caught // that are to be caught before it starts
 }
 
-// make makes a container: one that waits for start, or one that runs. Nothing is left of one that fails.
-func (p *program) make(id string, f createFlags, waits bool, s streams) (_ *container, _ *script.Child, err error) {
+// make makes a container of a bundle: one that waits for start, or one that runs. Nothing is left of one that fails.
+func (p *program) make(id string, f createFlags, b bundle, waits bool, s streams) (_ *container, _ *script.Child, err error) {
 	undo := cleanup.New()
 	defer undo.Run(&err)
-	c, err := p.claim(id, f)
+	c, err := p.claim(id, f, b)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -90,7 +94,6 @@ func (p *program) make(id string, f createFlags, waits bool, s streams) (_ *cont
 		return nil, nil, fmt.Errorf("container %q: %w", id, err)
 	}
 	defer plan.Close()
-	s.signals.await()
 	child, err := plan.Launch() // its death signal is for the end of our thread; none ends before this program
 	if err != nil {
 		return nil, nil, explain(id, err)
@@ -102,8 +105,28 @@ func (p *program) make(id string, f createFlags, waits bool, s streams) (_ *cont
 	return c, child, nil
 }
 
-// claim reads the configuration and makes the container's directory. Whoever makes it owns the id.
-func (p *program) claim(id string, f createFlags) (*container, error) {
+// bundle is a directory with a configuration.
+type bundle struct {
+	dir    string // absolute
+	config []byte // as it is there
+	spec   *specs.Spec
+}
+
+func readBundle(dir string) (b bundle, err error) {
+	if b.dir, err = filepath.Abs(dir); err != nil {
+		return b, err
+	}
+	if b.config, err = plainfile.Read(filepath.Join(b.dir, configFile)); err != nil {
+		return b, fmt.Errorf("bundle %s: %w", b.dir, err)
+	}
+	if b.spec, err = parseSpec(b.config); err != nil {
+		return b, fmt.Errorf("bundle %s: %s: %w", b.dir, configFile, err)
+	}
+	return b, nil
+}
+
+// claim makes the container's directory. Whoever makes it owns the id.
+func (p *program) claim(id string, f createFlags, b bundle) (*container, error) {
 	if p.systemd {
 		return nil, errors.New("the systemd cgroup driver is not supported: use cgroupfs (podman: --cgroup-manager=cgroupfs)")
 	}
@@ -114,19 +137,8 @@ func (p *program) claim(id string, f createFlags) (*container, error) {
 	if err != nil {
 		return nil, err
 	}
-	bundle, err := filepath.Abs(f.bundle)
-	if err != nil {
-		return nil, err
-	}
-	config, err := os.ReadFile(filepath.Join(bundle, configFile))
-	if err != nil {
-		return nil, fmt.Errorf("bundle %s: %w", bundle, err)
-	}
-	c := &container{dir: dir}
-	if c.spec, err = parseSpec(config); err != nil {
-		return nil, fmt.Errorf("bundle %s: %s: %w", bundle, configFile, err)
-	}
-	c.record = record{Version: specs.Version, ID: id, Bundle: bundle, Created: time.Now().UTC(), Annotations: c.spec.Annotations, Owner: os.Geteuid()}
+	c := &container{dir: dir, spec: b.spec}
+	c.record = record{Version: specs.Version, ID: id, Bundle: b.dir, Created: time.Now().UTC(), Annotations: c.spec.Annotations, Owner: os.Geteuid()}
 	if err := os.MkdirAll(p.root, 0o700); err != nil {
 		return nil, err
 	}
@@ -135,7 +147,7 @@ func (p *program) claim(id string, f createFlags) (*container, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, configFile), config, 0o600); err != nil {
+	if err := plainfile.Write(filepath.Join(dir, configFile), b.config, 0o600); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return c, nil
@@ -299,19 +311,15 @@ func explain(id string, err error) error {
 
 // dryRun prints the script.
 func (p *program) dryRun(id string, f createFlags) error {
-	bundle, err := filepath.Abs(f.bundle)
+	b, err := readBundle(f.bundle)
 	if err != nil {
 		return err
 	}
-	spec, err := readSpec(filepath.Join(bundle, configFile))
-	if err != nil {
-		return err
-	}
-	in := compile.Inputs{Bundle: bundle, NoNewKeyring: f.noNewKeyring, Console: p.stdin}
-	if spec.Hooks != nil {
+	in := compile.Inputs{Bundle: b.dir, NoNewKeyring: f.noNewKeyring, Console: p.stdin}
+	if b.spec.Hooks != nil {
 		in.State = func(int) ([]byte, error) { return nil, nil }
 	}
-	plan, err := compile.Start(spec, in)
+	plan, err := compile.Start(b.spec, in)
 	if err != nil {
 		return fmt.Errorf("container %q: %w", id, err)
 	}

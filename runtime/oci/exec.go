@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/berth-engine/berth/runtime/compile"
+	"github.com/berth-engine/berth/runtime/relay"
 	"github.com/berth-engine/berth/runtime/script"
 	"github.com/berth-engine/berth/runtime/seccomp"
 	"github.com/berth-engine/berth/runtime/specjson"
@@ -59,9 +60,10 @@ func (p *program) exec(args []string) (int, error) {
 	if f.group != "" {
 		return 1, errors.New("--cgroup: a process can only be in its container's group")
 	}
-	var signals *caught
-	if !f.detach {
-		signals = catch()
+	if !f.detach { // before there is anybody who could be left alone
+		if err := relay.Catch(forwarded...); err != nil {
+			return 1, err
+		}
 	}
 	c, err := p.find(rest[0])
 	if err != nil {
@@ -84,7 +86,6 @@ func (p *program) exec(args []string) (int, error) {
 		}
 	}
 	defer t.close()
-	signals.await()
 	child, err := p.enter(c, f, process, t)
 	if err != nil {
 		return 1, explain(c.record.ID, err)
@@ -98,7 +99,7 @@ func (p *program) exec(args []string) (int, error) {
 	if f.detach {
 		return 0, nil
 	}
-	return p.attend(child.Pid, t, signals, func() error { return nil })
+	return p.attend(child.Pid, t, func() error { return nil })
 }
 
 // enter starts the process in the container.

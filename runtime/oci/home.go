@@ -1,10 +1,10 @@
 package oci
 
 import (
-	"os"
 	"strconv"
 	"strings"
 
+	"github.com/berth-engine/berth/internal/plainfile"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -21,7 +21,7 @@ func setHome(p *specs.Process, root string) {
 		}
 	}
 	home := "/"
-	if f, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY, 0); err == nil {
+	if f, err := plainfile.Open(root, unix.O_PATH|unix.O_DIRECTORY, 0); err == nil {
 		defer f.Close()
 		if b, err := inroot.ReadFile(f, "etc/passwd", maxPasswd); err == nil {
 			home = homeOf(string(b), p.User.UID)

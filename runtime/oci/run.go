@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 
+	"github.com/berth-engine/berth/runtime/relay"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,23 +22,28 @@ func (p *program) run(args []string) (int, error) {
 	if f.dryRun {
 		return 0, p.dryRun(id, f)
 	}
-	var signals *caught
-	if !f.detach {
-		signals = catch()
+	if !f.detach { // before there is anybody who could be left alone
+		if err := relay.Catch(forwarded...); err != nil {
+			return 1, err
+		}
 	}
-	t, err := p.terminalFor(f)
+	b, err := readBundle(f.bundle)
+	if err != nil {
+		return 1, err
+	}
+	t, err := p.terminalFor(f, b.spec)
 	if err != nil {
 		return 1, err
 	}
 	defer t.close()
-	c, child, err := p.make(id, f, false, streams{console: t.socket(), signals: signals})
+	c, child, err := p.make(id, f, b, false, streams{console: t.socket()})
 	if err != nil {
 		return 1, err
 	}
 	if f.detach {
 		return 0, errors.Join(c.poststart(), child.PidFD.Close())
 	}
-	status, err := p.attend(child.Pid, t, signals, c.poststart)
+	status, err := p.attend(child.Pid, t, c.poststart)
 	child.PidFD.Close()
 	if f.keep {
 		return status, err
@@ -46,13 +52,18 @@ func (p *program) run(args []string) (int, error) {
 }
 
 // attend connects the terminal, hands signals on, and waits for the end of our own child.
-func (p *program) attend(pid int, t *terminal, signals *caught, then func() error) (int, error) {
-	if err := t.connect(); err != nil {
-		return 1, err
+func (p *program) attend(pid int, t *terminal, then func() error) (int, error) {
+	pidfd, err := unix.PidfdOpen(pid, 0) // our child, not reaped; open as long as signals may come
+	if err == nil {
+		relay.To(pidfd)
+		err = t.connect()
 	}
-	go forward(signals, pid, t)
-	if err := then(); err != nil {
-		_ = unix.Kill(pid, unix.SIGKILL) // our child, not reaped
+	if err == nil {
+		followSize(t)
+		err = then()
+	}
+	if err != nil {
+		_ = unix.Kill(pid, unix.SIGKILL)
 		_, werr := waitFor(pid)
 		return 1, errors.Join(err, werr)
 	}
@@ -61,43 +72,21 @@ func (p *program) attend(pid int, t *terminal, signals *caught, then func() erro
 	return status, err
 }
 
-// forwarded are the signals that are handed on, SIGWINCH to the terminal. Each costs a start some 50 µs (Go asks another
-// thread to let it through), so that it is these and not all.
-var forwarded = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH}
+// forwarded are the signals that are handed on.
+var forwarded = []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2}
 
-// caught are the signals that would end this program.
-type caught struct {
-	signals chan os.Signal
-	all     chan struct{} // closed when all are caught
-}
-
-// catch begins to catch them, beside what else is to be done before a process is started.
-func catch() *caught {
-	c := &caught{signals: make(chan os.Signal, 64), all: make(chan struct{})}
+// followSize makes the process's terminal as large as ours, whenever ours changes.
+func followSize(t *terminal) {
+	if t == nil {
+		return
+	}
+	changed := make(chan os.Signal, 1)
+	signal.Notify(changed, unix.SIGWINCH)
 	go func() {
-		signal.Notify(c.signals, forwarded...)
-		close(c.all)
-	}()
-	return c
-}
-
-// await waits until all are caught: before there is anybody who could be left alone.
-func (c *caught) await() {
-	if c != nil {
-		<-c.all
-	}
-}
-
-// forward hands signals on until this program ends. It may signal a process that was reaped in this program's last
-// moment.
-func forward(c *caught, pid int, t *terminal) {
-	for s := range c.signals {
-		if s == unix.SIGWINCH {
+		for range changed {
 			t.resize()
-			continue
 		}
-		_ = unix.Kill(pid, s.(unix.Signal))
-	}
+	}()
 }
 
 // waitFor reaps a child and returns its status as a shell gives it.

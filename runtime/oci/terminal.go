@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,13 +44,9 @@ type terminal struct {
 }
 
 // terminalFor makes a terminal where the configuration asks for one and nobody else takes it.
-func (p *program) terminalFor(f createFlags) (*terminal, error) {
-	if f.consoleSocket != "" || f.detach {
+func (p *program) terminalFor(f createFlags, spec *specs.Spec) (*terminal, error) {
+	if f.consoleSocket != "" || f.detach || spec.Process == nil || !spec.Process.Terminal {
 		return nil, nil
-	}
-	spec, err := readSpec(filepath.Join(f.bundle, configFile))
-	if err != nil || spec.Process == nil || !spec.Process.Terminal {
-		return nil, nil // what is wrong with the configuration is said where it is used
 	}
 	return p.newTerminal()
 }

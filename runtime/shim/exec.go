@@ -101,7 +101,7 @@ func (c *container) added(r protocol.ExecRequest) (_ *process, err error) {
 	}
 	defer join.Close()
 	plan, err := compile.Exec(r.Process, compile.ExecInputs{
-		Inputs: compile.Inputs{Cgroup: join, Stdio: p.io.child, Console: p.io.theirs, Filter: f.bpf, FilterFlags: f.bits},
+		Inputs: compile.Inputs{Cgroup: join, Stdio: p.io.child, Console: p.io.theirs, Filter: f.bpf, FilterFlags: f.bits, Host: c.machine.host()},
 		Target: c.pidfd, Namespaces: namespaces,
 	})
 	if err != nil {

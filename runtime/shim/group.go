@@ -26,8 +26,8 @@ type group struct {
 }
 
 // newGroup makes the cgroup of that name, with the limits of r.
-func newGroup(ctx context.Context, name string, r *specs.LinuxResources) (*group, error) {
-	system, err := cgroup.Find()
+func (m *machine) newGroup(ctx context.Context, name string, r *specs.LinuxResources) (*group, error) {
+	system, err := m.cgroups()
 	if err != nil {
 		return nil, err
 	}

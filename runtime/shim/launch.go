@@ -25,6 +25,7 @@ type container struct {
 	id      string
 	dir     string
 	ctx     context.Context // of the process
+	machine *machine
 	spec    *specs.Spec
 	filter  filter
 	group   *group
@@ -89,7 +90,7 @@ func sortFiles(layout protocol.Files, in []*os.File) (f files, err error) {
 }
 
 // launchContainer is the start, from the request to the running program. Nothing is left of one that fails.
-func launchContainer(ctx context.Context, m protocol.Message, s *slot) (_ *container, err error) {
+func launchContainer(ctx context.Context, on *machine, m protocol.Message, s *slot) (_ *container, err error) {
 	var req protocol.StartRequest
 	if err := m.Decode(&req); err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func launchContainer(ctx context.Context, m protocol.Message, s *slot) (_ *conta
 	undo := cleanup.New()
 	defer undo.Run(&err)
 
-	c := &container{ctx: ctx, id: req.ID, dir: req.Dir, spec: req.Spec, filter: filter{req.Filter, req.FilterBits}, root: f.root, ended: make(chan struct{})}
+	c := &container{ctx: ctx, machine: on, id: req.ID, dir: req.Dir, spec: req.Spec, filter: filter{req.Filter, req.FilterBits}, root: f.root, ended: make(chan struct{})}
 	if err := c.takeGroup(s); err != nil {
 		return nil, err
 	}
@@ -173,7 +174,7 @@ func (c *container) takeGroup(s *slot) (err error) {
 	if c.spec.Linux == nil || c.spec.Linux.CgroupsPath == "" {
 		return errors.New("the configuration names no cgroup")
 	}
-	c.group, err = newGroup(c.ctx, c.spec.Linux.CgroupsPath, resources(c.spec))
+	c.group, err = c.machine.newGroup(c.ctx, c.spec.Linux.CgroupsPath, resources(c.spec))
 	return err
 }
 
@@ -194,7 +195,7 @@ func (c *container) play(req protocol.StartRequest, f files, s *slot) (*script.C
 	in := compile.Inputs{
 		Root: f.root, Mounts: f.mounts, Cgroup: join, Stdio: c.io.child, Console: c.io.theirs,
 		Filter: req.Filter, FilterFlags: req.FilterBits, DeathSignal: unix.SIGKILL, Init: req.Init,
-		MakeCwd: true, Share: true,
+		MakeCwd: true, Share: true, Host: c.machine.host(),
 	}
 	if f.netns != nil {
 		in.Namespaces = map[specs.LinuxNamespaceType]*os.File{specs.NetworkNamespace: f.netns}

@@ -28,8 +28,9 @@ func Run(ctx context.Context, launch *os.File) error {
 		return err
 	}
 	defer conn.Close()
+	on := newMachine()
 	for {
-		again, err := keep(ctx, conn)
+		again, err := keep(ctx, on, conn)
 		if err != nil || !again || conn.Send(protocol.Idle, nil) != nil {
 			return err
 		}
@@ -37,7 +38,7 @@ func Run(ctx context.Context, launch *os.File) error {
 }
 
 // keep keeps one container, from the request to its end. It says whether the process is as it was before.
-func keep(ctx context.Context, conn *protocol.Conn) (again bool, err error) {
+func keep(ctx context.Context, on *machine, conn *protocol.Conn) (again bool, err error) {
 	m, err := conn.Recv()
 	if errors.Is(err, io.EOF) {
 		return false, nil
@@ -47,7 +48,7 @@ func keep(ctx context.Context, conn *protocol.Conn) (again bool, err error) {
 	}
 	var s *slot
 	if m.Kind == protocol.Prepare {
-		if s, err = prepare(ctx, m); err != nil {
+		if s, err = prepare(ctx, on, m); err != nil {
 			return false, errors.Join(err, conn.Send(protocol.Failed, failure(err)))
 		}
 		defer s.close()
@@ -58,7 +59,7 @@ func keep(ctx context.Context, conn *protocol.Conn) (again bool, err error) {
 			return false, nil
 		}
 	}
-	c, err := launchContainer(ctx, m, s)
+	c, err := launchContainer(ctx, on, m, s)
 	if err != nil {
 		return false, conn.Send(protocol.Failed, failure(err))
 	}

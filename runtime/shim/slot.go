@@ -25,7 +25,7 @@ type slot struct {
 }
 
 // prepare makes a slot.
-func prepare(ctx context.Context, m protocol.Message) (_ *slot, err error) {
+func prepare(ctx context.Context, on *machine, m protocol.Message) (_ *slot, err error) {
 	var req protocol.PrepareRequest
 	if err := m.Decode(&req); err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func prepare(ctx context.Context, m protocol.Message) (_ *slot, err error) {
 			s.close()
 		}
 	}()
-	if s.group, err = newGroup(ctx, req.Cgroup, nil); err != nil {
+	if s.group, err = on.newGroup(ctx, req.Cgroup, nil); err != nil {
 		return nil, err
 	}
 	join, err := s.group.Join()
@@ -48,7 +48,7 @@ func prepare(ctx context.Context, m protocol.Message) (_ *slot, err error) {
 		return nil, err
 	}
 	defer join.Close()
-	s.plan, err = compile.Prepare(req.Spec, compile.Inputs{Cgroup: join, DeathSignal: unix.SIGKILL, LateNetwork: req.LateNetwork, Share: true})
+	s.plan, err = compile.Prepare(req.Spec, compile.Inputs{Cgroup: join, DeathSignal: unix.SIGKILL, LateNetwork: req.LateNetwork, Share: true, Host: on.host()})
 	if err != nil {
 		return nil, fmt.Errorf("prepare a slot: %w", err)
 	}

@@ -1,0 +1,32 @@
+#include "textflag.h"
+
+// func handlerAddress() (handler, restorer uintptr)
+TEXT ·handlerAddress(SB),NOSPLIT,$0-16
+	MOVD	$·handler<>(SB), R0
+	MOVD	R0, handler+0(FP)
+	MOVD	ZR, restorer+8(FP)
+	RET
+
+// The kernel calls it with the signal in R0, and puts every register back afterwards.
+TEXT ·handler<>(SB),NOSPLIT|NOFRAME,$0-0
+	MOVW	·target(SB), R4
+	CMPW	$0, R4
+	BLT	nobody
+	MOVD	R0, R1
+	MOVD	R4, R0
+	MOVD	$0, R2
+	MOVD	$0, R3
+	MOVD	$424, R8	// pidfd_send_signal(target, signal, NULL, 0)
+	SVC
+	RET
+nobody:
+	SUB	$1, R0
+	MOVD	$1, R1
+	LSL	R0, R1
+	MOVD	$·pending(SB), R2
+again:
+	LDAXR	(R2), R3
+	ORR	R1, R3
+	STLXR	R3, (R2), R4
+	CBNZ	R4, again
+	RET

@@ -257,8 +257,19 @@ func (c *container) destroy(ctx context.Context) error {
 	if g != nil && err == nil {
 		errs = append(errs, g.Kill(ctx), g.Destroy(ctx))
 	}
-	errs = append(errs, os.RemoveAll(c.dir))
+	errs = append(errs, c.removeDir())
 	return errors.Join(errs...)
+}
+
+// removeDir removes the container's directory; for what is in that of most, without a walk.
+func (c *container) removeDir() error {
+	for _, name := range []string{configFile, stateFile} {
+		_ = unix.Unlink(filepath.Join(c.dir, name)) // if it stays, so does the directory
+	}
+	if unix.Rmdir(c.dir) == nil {
+		return nil
+	}
+	return os.RemoveAll(c.dir)
 }
 
 // gone waits until a process has ended.

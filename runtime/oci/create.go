@@ -93,7 +93,7 @@ func (p *program) make(id string, f createFlags, b bundle, waits bool, s streams
 	if err != nil {
 		return nil, nil, fmt.Errorf("container %q: %w", id, err)
 	}
-	defer plan.Close()
+	// The plan is not closed: this program ends soon, and taking its memory away would interrupt every processor.
 	child, err := plan.Launch() // its death signal is for the end of our thread; none ends before this program
 	if err != nil {
 		return nil, nil, explain(id, err)

@@ -50,6 +50,14 @@ func open(ctx context.Context, bin string) (*world, error) {
 	if err := os.Chmod(w.dir, 0o711); err != nil {
 		return w, err
 	}
+	// what lives in /run on a real machine; the mount is in a namespace of the benchmark's own, and ends with it
+	if err := os.Mkdir(w.path("run"), 0o711); err != nil {
+		return w, err
+	}
+	if err := unix.Mount("tmpfs", w.path("run"), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=711"); err != nil {
+		return w, fmt.Errorf("mount a tmpfs on %s: %w", w.path("run"), err)
+	}
+	w.stops = append(w.stops, func() error { return unix.Unmount(w.path("run"), unix.MNT_DETACH) })
 	w.env = append(os.Environ(), "BERTH_HOST="+w.host(), "DOCKER_CONFIG="+w.path("config"))
 	if err := os.Mkdir(w.path("config"), 0o700); err != nil {
 		return w, err
@@ -93,9 +101,9 @@ func (w *world) cgroup() string           { return "/" + filepath.Base(w.dir) }
 // runtimes are crun, runc and ours.
 func (w *world) runtimes() []runtime {
 	return []runtime{
-		{"crun", "crun --root " + w.path("crun")},
-		{"runc", "runc --root " + w.path("runc")},
-		{"berth-runtime", filepath.Join(w.bin, "berth-runtime") + " --root " + w.path("runtime")},
+		{"crun", "crun --root " + w.path("run/crun")},
+		{"runc", "runc --root " + w.path("run/runc")},
+		{"berth-runtime", filepath.Join(w.bin, "berth-runtime") + " --root " + w.path("run/runtime")},
 	}
 }
 
@@ -206,7 +214,7 @@ func (w *world) startEngine(ctx context.Context) error {
 		return errors.Join(err, w.run(ctx, w.berth("system prune -af --volumes")))
 	}
 	return w.start(ctx, "unix", w.path("berth.sock"), wipe, filepath.Join(w.bin, "berthd"),
-		"--data-root", w.path("data"), "--exec-root", w.path("exec"), "-H", w.host(), "--cgroup-parent", w.cgroup())
+		"--data-root", w.path("data"), "--exec-root", w.path("run/berth"), "-H", w.host(), "--cgroup-parent", w.cgroup())
 }
 
 // start starts a server and waits until it answers.

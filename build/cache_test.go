@@ -139,6 +139,49 @@ func TestLostLayers(t *testing.T) {
 	}
 }
 
+// TestDamagedLayers: a step whose layer is damaged on the disk is in the cache as long as the layer can be
+// made anew of its tar; else it runs again.
+func TestDamagedLayers(t *testing.T) {
+	w := newWorld(t)
+	src := w.local(map[string]string{"Dockerfile": "FROM base\nRUN date +%N > /first\nRUN cat /first > /second\n"})
+	first := w.build(src)
+	damage := func(id digest.Digest, tarToo bool) {
+		t.Helper()
+		w.restart()
+		if _, err := w.layers.ReleaseIdle(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Join(w.root, "layers", "layers", id.Encoded()+".erofs")
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[1024+100]++ // of the superblock
+		if tarToo {
+			b[4096+50]++
+		}
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := first.DiffIDs[len(first.DiffIDs)-1]
+	damage(last, false)
+	if b := w.build(src); b.id != first.id || b.Cached != b.Steps {
+		t.Errorf("metadata: %d of %d cached", b.Cached, b.Steps)
+	}
+	damage(last, true)
+	b := w.build(src)
+	if b.Cached != b.Steps-1 {
+		t.Errorf("tar: %d of %d cached", b.Cached, b.Steps)
+	}
+	if got, want := w.files(b)["second"], w.files(b)["first"]; got != want || b.DiffIDs[1] != first.DiffIDs[1] {
+		t.Errorf("%q %q", got, want)
+	}
+	if again := w.build(src); again.id != b.id || again.Cached != again.Steps {
+		t.Errorf("afterwards: %d of %d cached", again.Cached, again.Steps)
+	}
+}
+
 // TestBaseNotNeeded: a cached build asks for no layer of its base.
 func TestBaseNotNeeded(t *testing.T) {
 	w := newWorld(t)

@@ -104,7 +104,9 @@ func Open(ctx context.Context, opts Options) (_ *Engine, err error) {
 	if e.content, err = content.Open(data("content")); err != nil {
 		return nil, err
 	}
-	if e.layers, err = layer.Open(ctx, layer.Options{Root: data("layers"), ExecRoot: filepath.Join(opts.ExecRoot, "layers"), Form: opts.LayerForm}); err != nil {
+	if e.layers, err = layer.Open(ctx, layer.Options{
+		Root: data("layers"), ExecRoot: filepath.Join(opts.ExecRoot, "layers"), Form: opts.LayerForm, Restore: e.layerTar, Log: e.log,
+	}); err != nil {
 		return nil, err
 	}
 	if e.images, err = image.Open(opts.DataRoot); err != nil {

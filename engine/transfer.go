@@ -165,6 +165,48 @@ func (in *incoming) PutBlob(ctx context.Context, desc ocispec.Descriptor, data [
 	return err
 }
 
+// layerTar gives a layer's tar from the compressed bytes that came with an image: for a layer whose file is
+// damaged.
+func (e *Engine) layerTar(_ context.Context, diffID digest.Digest) (io.ReadCloser, error) {
+	images, err := e.images.List()
+	if err != nil && len(images) == 0 {
+		return nil, err
+	}
+	for _, img := range images {
+		at := slices.Index(img.DiffIDs, diffID)
+		if at < 0 || at >= len(img.Layers) {
+			continue
+		}
+		b, err := e.content.Open(img.Layers[at].Digest)
+		if errdefs.IsNotFound(err) {
+			continue // it came uncompressed
+		}
+		if err != nil {
+			return nil, err
+		}
+		tar, _, err := content.Decompress(b.Reader())
+		if err != nil {
+			return nil, errors.Join(err, b.Close())
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{tar, closers{tar, b}}, nil
+	}
+	return nil, fmt.Errorf("no image brought layer %s compressed: %w", diffID, errdefs.ErrNotFound)
+}
+
+// closers are closed together, in their order.
+type closers []io.Closer
+
+func (all closers) Close() error {
+	var errs []error
+	for _, c := range all {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
 // importLayer makes a layer of a tar, compressed or not, without keeping the compressed bytes.
 func (e *Engine) importLayer(ctx context.Context, l *lease, r io.Reader) (layer.Layer, error) {
 	made, _, err := (&incoming{e, l}).unpack(ctx, "", r)

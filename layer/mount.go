@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-engine/berth/layer/erofs"
@@ -98,6 +99,24 @@ func (s *Store) ensure(ctx context.Context, low *lower, look func() (object, err
 	if low.root != nil {
 		return nil
 	}
+	err := s.lookAndMount(ctx, low, look)
+	diffID, isLayer := low.layer()
+	if !isLayer || !errdefs.IsDataLoss(err) {
+		return err
+	}
+	if err := s.heal(ctx, diffID, low, err); err != nil {
+		return err
+	}
+	return s.lookAndMount(ctx, low, look)
+}
+
+// layer is the diffID, where it is a layer's lower and not one of something derived.
+func (l *lower) layer() (digest.Digest, bool) {
+	d := digest.NewDigestFromEncoded(digest.SHA256, l.name)
+	return d, d.Validate() == nil
+}
+
+func (s *Store) lookAndMount(ctx context.Context, low *lower, look func() (object, error)) error {
 	o, err := look()
 	if err != nil {
 		return err
@@ -111,13 +130,16 @@ func (s *Store) mount(ctx context.Context, low *lower, o object) (err error) {
 		switch {
 		case err == nil:
 		case errdefs.IsDataLoss(err) && len(o.rec.From) == 0:
-			err = errdefs.ErrDataLoss.WithMessage(fmt.Sprintf("layer %s is damaged on the disk and is not mounted (%s): pull or load its image again, that replaces it",
+			err = errdefs.ErrDataLoss.WithMessage(fmt.Sprintf("layer %s is damaged on the disk and is not mounted (%s): pull, load or build its image again, that replaces it",
 				o.rec.DiffID, strings.TrimSuffix(err.Error(), ": "+errdefs.ErrDataLoss.Error())))
 		default:
 			err = fmt.Errorf("mount layer %s: %w", low.name, err)
 		}
 	}()
 	f, err := os.Open(o.file)
+	if errors.Is(err, os.ErrNotExist) {
+		return errdefs.ErrDataLoss.WithMessage("its file is gone")
+	}
 	if err != nil {
 		return err
 	}

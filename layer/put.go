@@ -88,7 +88,7 @@ func (s *Store) name(ctx context.Context, path string, rec record) error {
 }
 
 // Get returns the layer. The error is errdefs.ErrNotFound where it is not here, and
-// errdefs.ErrDataLoss where its record is damaged (Repair may help).
+// errdefs.ErrDataLoss where its record is damaged (Mend may help).
 func (s *Store) Get(diffID digest.Digest) (Layer, error) {
 	rec, err := s.record(diffID)
 	return rec.Layer, err
@@ -96,7 +96,7 @@ func (s *Store) Get(diffID digest.Digest) (Layer, error) {
 
 // Check returns the layer if it can be mounted: its record is whole and its metadata are what they were when
 // it was put, which costs reading them. The error is errdefs.ErrNotFound where it is not here, and
-// errdefs.ErrDataLoss where it is damaged: Put then replaces it.
+// errdefs.ErrDataLoss where it is damaged: Put then replaces it, and Mend may help.
 func (s *Store) Check(diffID digest.Digest) (Layer, error) {
 	o, err := s.layer(diffID)
 	if err != nil {
@@ -268,78 +268,11 @@ func (s *Store) Verify(ctx context.Context, diffID digest.Digest) error {
 	return nil
 }
 
-// Repair makes record and metadata anew from the tar, where the tar is still whole. Where it is not,
-// the error is errdefs.ErrDataLoss and the layer must be fetched again. A layer that a stack pins is
-// not touched: errdefs.ErrConflict.
-func (s *Store) Repair(ctx context.Context, diffID digest.Digest) error {
-	if err := valid(diffID); err != nil {
-		return err
-	}
-	if err := s.adopt(); err != nil {
-		return err
-	}
-	low := s.lower(diffID.Encoded())
-	if err := low.acquire(ctx); err != nil {
-		return err
-	}
-	defer low.free()
-	if s.pinned(low) {
-		return errdefs.ErrConflict.WithMessage(fmt.Sprintf("layer %s is in use", diffID))
-	}
-	if err := s.repair(ctx, diffID, low); err != nil {
-		return s.diskError(fmt.Sprintf("repair layer %s", diffID), err)
-	}
-	return nil
-}
-
-func (s *Store) repair(ctx context.Context, diffID digest.Digest, low *lower) error {
-	old, err := os.Open(s.layerFile(diffID))
-	if errors.Is(err, fs.ErrNotExist) {
-		return errdefs.ErrNotFound.WithMessage("its file is not here")
-	}
-	if err != nil {
-		return err
-	}
-	defer old.Close()
-	tar, err := s.tarWithin(old, diffID)
-	if err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(s.tmp, "repair-*")
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	rec, err := s.write(ctx, f, tar, diffID)
-	if errdefs.IsInvalidArgument(err) {
-		err = errdefs.ErrDataLoss.WithMessage(fmt.Sprintf("its tar is damaged: %v; fetch it again", err))
-	}
-	if err != nil {
-		return errors.Join(err, removed(f.Name()))
-	}
-	if err := s.dismount(diffID, low); err != nil {
-		return errors.Join(err, removed(f.Name()))
-	}
-	if err := os.Rename(f.Name(), s.layerFile(diffID)); err != nil {
-		return errors.Join(err, removed(f.Name()))
-	}
-	return atomicfile.WriteRecord(s.layerRecord(diffID), rec, atomicfile.Durable)
-}
-
 // dismount takes away what was made of a layer file that is about to be replaced. low is held, and not
 // pinned.
 func (s *Store) dismount(diffID digest.Digest, low *lower) error {
 	s.forget(diffID)
 	return errors.Join(s.unmount(low), deeptree.Remove(filepath.Join(s.unpacked, diffID.Encoded())))
-}
-
-// tarWithin returns the tar in the layer file f as its record delimits it or, where the record is
-// damaged, as the file's own header does.
-func (s *Store) tarWithin(f *os.File, diffID digest.Digest) (io.Reader, error) {
-	if rec, err := readRecord(s.layerRecord(diffID)); err == nil && rec.DiffID == diffID {
-		return io.NewSectionReader(f, tarOffset, rec.TarSize), nil
-	}
-	return erofs.Tar(f)
 }
 
 // diskError says in one sentence that no space is left, where that is the cause.

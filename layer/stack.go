@@ -29,7 +29,8 @@ const spare = 64
 
 // Stack pins the layers, bottom first as an image config lists them, and mounts those that are not
 // mounted yet, each after its metadata has been verified. No layers at all are an empty file system.
-// The error is errdefs.ErrNotFound where a layer is missing, errdefs.ErrDataLoss where one is damaged.
+// The error is errdefs.ErrNotFound where a layer is missing, errdefs.ErrDataLoss where one is damaged
+// and can't be mended.
 // The caller releases.
 func (s *Store) Stack(ctx context.Context, diffIDs []digest.Digest) (_ *Stack, err error) {
 	if err := s.adopt(); err != nil {
@@ -79,6 +80,11 @@ func (st *Stack) pinLayers(ctx context.Context) ([]level, error) {
 	}
 	for _, id := range ids {
 		o, err := st.s.layer(id)
+		if errdefs.IsDataLoss(err) { // what is damaged besides the record, pin finds
+			if err = st.s.Mend(ctx, id); err == nil {
+				o, err = st.s.layer(id)
+			}
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -521,8 +521,8 @@ func TestStackErrors(t *testing.T) {
 	if err := s.Remove(t.Context(), base); !errdefs.IsConflict(err) {
 		t.Errorf("removed in use: %v", err)
 	}
-	if err := s.Repair(t.Context(), base); !errdefs.IsConflict(err) {
-		t.Errorf("repaired in use: %v", err)
+	if err := s.Mend(t.Context(), base); err != nil {
+		t.Errorf("whole and in use: %v", err)
 	}
 	on := st.On()
 	st.Release()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -23,6 +25,12 @@ type Options struct {
 	ExecRoot string
 	// Form is the storage form.
 	Form Form
+	// Restore gives another copy of a layer's tar, for one that is damaged, which is compared with diffID; the
+	// error is errdefs.ErrNotFound where there is none. The caller closes it. It must not call the Store. nil:
+	// there never is one.
+	Restore func(ctx context.Context, diffID digest.Digest) (io.ReadCloser, error)
+	// Log is told of layers that were damaged. nil: nobody is.
+	Log *slog.Logger
 	// Limits bound what a tar can make of a layer. The zero value are erofs.DefaultLimits.
 	Limits erofs.Limits
 }
@@ -37,6 +45,8 @@ type Store struct {
 	mounts                        string    // directory below ExecRoot
 	empty                         [2]string // directories below ExecRoot in which nothing is
 	limits                        erofs.Limits
+	restore                       func(context.Context, digest.Digest) (io.ReadCloser, error)
+	log                           *slog.Logger
 	forms                         *forms
 	overlay                       *overlay
 
@@ -73,10 +83,15 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		mounts:   filepath.Join(execRoot, "mounts"),
 		empty:    [2]string{filepath.Join(execRoot, "empty"), filepath.Join(execRoot, "void")},
 		limits:   o.Limits.WithDefaults(),
+		restore:  o.Restore,
+		log:      o.Log,
 		records:  map[digest.Digest]record{},
 		lowers:   map[string]*lower{},
 		tops:     map[digest.Digest]string{},
 		boot:     sync.OnceValues(bootID),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.forms, err = newForms(o.Form, s.unpacked, s.tmp); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package layer
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -96,7 +97,7 @@ type failing struct{ err error }
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // A flipped bit in what is not tar (one made a setuid program, with the tar's hash unchanged) is found
-// before the layer is mounted, and repaired from the tar.
+// before the layer is mounted, and mended from the tar, or from another copy of it.
 func TestFlippedBit(t *testing.T) {
 	s := newStore(t, Auto)
 	id := put(t, s, item{name: "bin/"}, item{name: "bin/sh", data: "#!", mode: 0o755}, item{name: "etc/"}, item{name: "etc/link", link: "../bin/sh"})
@@ -118,17 +119,26 @@ func TestFlippedBit(t *testing.T) {
 	}
 	for _, offset := range []int64{0, 1024, 1024 + 40, 4000, tarOffset + l.TarSize, tarOffset + l.TarSize + 100, l.Size - 1} {
 		flip(offset)
-		if st, err := s.Stack(t.Context(), []digest.Digest{id}); !errdefs.IsDataLoss(err) {
-			t.Errorf("bit at %d: stacked all the same: %v %v", offset, st, err)
-		}
-		if mounted, pinned := s.counts(); mounted != 0 || pinned != 0 {
-			t.Errorf("bit at %d: %d mounted, %d pinned", offset, mounted, pinned)
-		}
 		if err := s.Verify(t.Context(), id); !errdefs.IsDataLoss(err) {
 			t.Errorf("bit at %d: verified all the same: %v", offset, err)
 		}
-		if err := s.Repair(t.Context(), id); err != nil {
+		if err := s.Mend(t.Context(), id); err != nil {
 			t.Errorf("bit at %d: %v", offset, err)
+		}
+		if now, err := os.ReadFile(s.layerFile(id)); err != nil || !bytes.Equal(now, sound) {
+			t.Errorf("bit at %d: mended to something else: %v", offset, err)
+		}
+		flip(offset)
+		st, err := s.Stack(t.Context(), []digest.Digest{id})
+		if err != nil {
+			t.Fatalf("bit at %d: %v", offset, err)
+		}
+		if st, err := os.Stat(mount(t, st, nil, MountOptions{}) + "/bin/sh"); err != nil || st.Mode() != 0o755 {
+			t.Errorf("bit at %d: mounted %v %v", offset, st.Mode(), err)
+		}
+		st.Release()
+		if _, err := s.ReleaseIdle(t.Context(), 0); err != nil {
+			t.Error(err)
 		}
 		if now, err := os.ReadFile(s.layerFile(id)); err != nil || !bytes.Equal(now, sound) {
 			t.Errorf("bit at %d: repaired to something else: %v", offset, err)
@@ -137,12 +147,45 @@ func TestFlippedBit(t *testing.T) {
 			t.Errorf("bit at %d, repaired: %v", offset, err)
 		}
 	}
-	flip(tarOffset + 600) // in the tar: nothing to repair from
+	flip(tarOffset + 600)
 	if err := s.Verify(t.Context(), id); !errdefs.IsDataLoss(err) {
 		t.Errorf("the tar is damaged: %v", err)
 	}
-	if err := s.Repair(t.Context(), id); !errdefs.IsDataLoss(err) {
-		t.Errorf("the tar is damaged: %v", err)
+	twice := bytes.Clone(sound) // nothing to mend it from
+	twice[tarOffset+600] ^= 1
+	twice[l.Size-1] ^= 1
+	if err := os.WriteFile(s.layerFile(id), twice, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Mend(t.Context(), id); !errdefs.IsDataLoss(err) {
+		t.Errorf("tar and metadata are damaged: %v", err)
+	}
+	if st, err := s.Stack(t.Context(), []digest.Digest{id}); !errdefs.IsDataLoss(err) || !strings.Contains(err.Error(), "pull, load or build its image again") {
+		t.Errorf("tar and metadata are damaged: stacked all the same: %v %v", st, err)
+	}
+	if mounted, pinned := s.counts(); mounted != 0 || pinned != 0 {
+		t.Errorf("%d mounted, %d pinned", mounted, pinned)
+	}
+	// Another copy, the wrong one first.
+	for _, c := range []struct {
+		copy string
+		ok   bool
+	}{{"rubbish", false}, {string(sound[tarOffset : tarOffset+l.TarSize-1024]), false}, {string(sound[tarOffset : tarOffset+l.TarSize]), true}} {
+		s.restore = func(_ context.Context, want digest.Digest) (io.ReadCloser, error) {
+			if want != id {
+				return nil, errdefs.ErrNotFound
+			}
+			return io.NopCloser(strings.NewReader(c.copy)), nil
+		}
+		if err := s.Mend(t.Context(), id); c.ok && err != nil || !c.ok && !errdefs.IsDataLoss(err) {
+			t.Errorf("with another copy of %d bytes: %v", len(c.copy), err)
+		}
+	}
+	if now, err := os.ReadFile(s.layerFile(id)); err != nil || !bytes.Equal(now, sound) {
+		t.Errorf("restored to something else: %v", err)
+	}
+	if left, err := os.ReadDir(s.tmp); err != nil || len(left) != 0 {
+		t.Errorf("left: %v %v", left, err)
 	}
 	if err := s.Remove(t.Context(), id); err != nil {
 		t.Error(err)
@@ -204,7 +247,7 @@ func TestPutReplacesDamaged(t *testing.T) {
 	})
 }
 
-// A damaged record damages one layer, which can be repaired.
+// A damaged record damages one layer, which can be mended.
 func TestDamagedRecord(t *testing.T) {
 	dir, id, other := "", digest.Digest(""), digest.Digest("")
 	s := newStore(t, Auto)
@@ -222,14 +265,28 @@ func TestDamagedRecord(t *testing.T) {
 	if len(list) != 1 || list[0].DiffID != other || err == nil || !strings.Contains(err.Error(), id.Encoded()) {
 		t.Errorf("list: %v %v", list, err)
 	}
-	if err := s.Repair(t.Context(), id); err != nil {
+	if err := os.WriteFile(s.layerRecord(other), []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.forget(other)
+	if got := content(t, mount(t, stack(t, s, other), nil, MountOptions{})+"/b"); got != "" {
+		t.Errorf("stacked %q", got)
+	}
+	if err := os.WriteFile(s.layerRecord(other), []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.forget(other)
+	if err := s.Mend(t.Context(), other); !errdefs.IsConflict(err) {
+		t.Errorf("of one in use: %v", err)
+	}
+	if err := s.Mend(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := s.Get(id); err != nil || got.Metadata != want.Metadata || got.TarSize != want.TarSize {
-		t.Errorf("repaired: %+v %v", got, err)
+		t.Errorf("mended: %+v %v", got, err)
 	}
-	if err := s.Repair(t.Context(), digest.FromString("x")); !errdefs.IsNotFound(err) {
-		t.Errorf("repair of nothing: %v", err)
+	if err := s.Mend(t.Context(), digest.FromString("x")); !errdefs.IsNotFound(err) {
+		t.Errorf("of nothing: %v", err)
 	}
 }
 

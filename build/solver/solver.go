@@ -179,8 +179,8 @@ func (e *execution) settled() bool {
 	return true
 }
 
-// known gives the result of a record's output, if all its layers are here.
-func (s *Solver) known(id cache.ID, index int) (*result, bool) {
+// known gives the result of a record's output, if all its layers are here and whole.
+func (s *Solver) known(ctx context.Context, id cache.ID, index int) (*result, bool) {
 	s.mu.Lock()
 	e, ok := s.live[id]
 	s.mu.Unlock()
@@ -197,7 +197,7 @@ func (s *Solver) known(id cache.ID, index int) (*result, bool) {
 		return nil, false
 	}
 	for _, l := range layers {
-		if _, err := s.opts.Layers.Get(l.DiffID); err != nil {
+		if err := s.opts.Layers.Mend(ctx, l.DiffID); err != nil {
 			return nil, false
 		}
 	}

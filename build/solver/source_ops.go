@@ -159,11 +159,11 @@ func (j *job) layerOf(ctx context.Context, w *work) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r, ok := j.s.known(id, 0); ok {
+	if r, ok := j.s.known(ctx, id, 0); ok {
 		return r, nil
 	}
 	e, err := j.s.once(ctx, "files "+string(id[:]), j.Source.Gone(), func(Event) {}, func(ctx context.Context, _ func(Event)) (*execution, error) {
-		if r, ok := j.s.known(id, 0); ok {
+		if r, ok := j.s.known(ctx, id, 0); ok {
 			return &execution{id, map[int]*result{0: r}}, nil
 		}
 		all := make([]int, len(w.files.Entries))

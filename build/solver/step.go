@@ -149,20 +149,20 @@ func (st *step) keys(ctx context.Context) ([]cache.Key, error) {
 	return []cache.Key{byContent, byDefinition}, nil
 }
 
-// give gives the result of an output. Where the cache knows the step but its layers are gone, it is
-// executed after all.
+// give gives the result of an output. Where the cache knows the step but its layers are gone, or
+// damaged for good, it is executed after all.
 func (st *step) give(ctx context.Context, index int) (*result, error) {
 	id, err := st.w.ID(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if r, ok := st.j.s.known(id, index); ok {
+	if r, ok := st.j.s.known(ctx, id, index); ok {
 		return r, nil
 	}
 	if err := st.bringInputs(ctx); err != nil { // perhaps only a base image's layers were missing
 		return nil, err
 	}
-	if r, ok := st.j.s.known(id, index); ok {
+	if r, ok := st.j.s.known(ctx, id, index); ok {
 		return r, nil
 	}
 	if st.hit.CompareAndSwap(true, false) { // the record alone was no help
@@ -224,7 +224,7 @@ func (st *step) execute(ctx context.Context) (*execution, error) {
 	e, err := st.j.s.once(ctx, flightKey, st.j.Source.Gone(), hear, func(ctx context.Context, emit func(Event)) (*execution, error) {
 		if !fresh { // another build may have been done with it since we looked
 			if rec, ok := st.j.s.opts.Cache.Find(keys[0]); ok && rec.ID != old {
-				if e, ok := st.j.s.executed(rec); ok {
+				if e, ok := st.j.s.executed(ctx, rec); ok {
 					return e, nil
 				}
 			}
@@ -245,7 +245,7 @@ func (st *step) execute(ctx context.Context) (*execution, error) {
 }
 
 // executed gives what a record's step gave, if all its outputs are here.
-func (s *Solver) executed(rec *cache.Record) (*execution, bool) {
+func (s *Solver) executed(ctx context.Context, rec *cache.Record) (*execution, bool) {
 	s.mu.Lock()
 	e, ok := s.live[rec.ID]
 	s.mu.Unlock()
@@ -254,7 +254,7 @@ func (s *Solver) executed(rec *cache.Record) (*execution, bool) {
 	}
 	e = &execution{id: rec.ID, outputs: map[int]*result{}}
 	for index := range rec.Outputs {
-		r, ok := s.known(rec.ID, index)
+		r, ok := s.known(ctx, rec.ID, index)
 		if !ok {
 			return nil, false
 		}

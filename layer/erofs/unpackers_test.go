@@ -157,9 +157,8 @@ func writeLayout(t *testing.T, dir string, layer []byte) {
 	}
 }
 
-// The same tar gives the same file, however it comes, and so does Rebuild; what a flipped bit changes is
-// found.
-func TestDeterministicAndRepaired(t *testing.T) {
+// The same tar gives the same file, however it comes; what a flipped bit changes is found.
+func TestDeterministicAndVerified(t *testing.T) {
 	testroot.Require(t)
 	tar := gnuTar(t, sourceTree(t), paxFormat...)
 	f, res := writeLayer(t, tar, Options{})
@@ -186,15 +185,9 @@ func TestDeterministicAndRepaired(t *testing.T) {
 		if err := VerifyMetadata(again, res.MetadataDigest); err == nil {
 			t.Errorf("a flipped bit at %d was not noticed", at)
 		}
-		got, err := Rebuild(t.Context(), again, res.TarSize, res.DiffID, Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := fmt.Sprint(got) != fmt.Sprint(res); diff {
-			t.Errorf("rebuilt %+v, was %+v", got, res)
-		}
-		if b, err := os.ReadFile(again.Name()); err != nil || !bytes.Equal(b, want) {
-			t.Fatalf("rebuilt after a flipped bit at %d, the file is another one: %v", at, err)
+		flip(t, again, at)
+		if err := VerifyMetadata(again, res.MetadataDigest); err != nil {
+			t.Errorf("flipped back at %d: %v", at, err)
 		}
 	}
 
@@ -205,14 +198,6 @@ func TestDeterministicAndRepaired(t *testing.T) {
 	if err := VerifyTar(t.Context(), again, res.DiffID); err == nil {
 		t.Error("a flipped bit in the tar was not noticed")
 	}
-	before, _ := os.ReadFile(again.Name())
-	if _, err := Rebuild(t.Context(), again, res.TarSize, res.DiffID, Options{}); err == nil {
-		t.Error("rebuilt from a damaged tar")
-	}
-	if after, _ := os.ReadFile(again.Name()); !bytes.Equal(before, after) {
-		t.Error("a rebuild that failed changed the file")
-	}
-
 	if err := again.Truncate(res.Size - 1); err != nil {
 		t.Fatal(err)
 	}

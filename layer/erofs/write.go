@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -19,7 +18,7 @@ import (
 // byte by byte. It is written into every file's header, and goes up when the rules change.
 const Version = 1
 
-// Options of Write and Rebuild. The zero value means DefaultLimits.
+// Options of Write. The zero value means DefaultLimits.
 type Options struct {
 	Limits Limits
 }
@@ -72,24 +71,6 @@ func Write(ctx context.Context, f *os.File, r io.Reader, opts Options) (Result, 
 	t, src, err := readTar(ctx, r, f, opts.Limits.WithDefaults())
 	if err != nil {
 		return Result{}, err
-	}
-	return writeMetadata(ctx, f, t, src)
-}
-
-// Rebuild makes the metadata of the layer file f again from the tar inside: tarSize bytes from offset
-// 4096 on (what the file says of itself is not believed), which have to have the digest diffID, or f is
-// left as it is. The result is what Write gave, and the file too, byte by byte.
-func Rebuild(ctx context.Context, f *os.File, tarSize int64, diffID digest.Digest, opts Options) (Result, error) {
-	r := io.NewSectionReader(f, headerSize, tarSize)
-	t, src, err := readTar(ctx, r, nil, opts.Limits.WithDefaults())
-	if err != nil {
-		return Result{}, err
-	}
-	if src.read != tarSize || src.digest() != diffID {
-		return Result{}, fmt.Errorf("the tar inside is not %s any more: %w", diffID, errdefs.ErrDataLoss)
-	}
-	if err := f.Truncate(headerSize + tarSize); err != nil {
-		return Result{}, fmt.Errorf("cut off the old metadata: %w", err)
 	}
 	return writeMetadata(ctx, f, t, src)
 }

@@ -116,8 +116,9 @@ func (e *Engine) collect(ctx context.Context, candidates []digest.Digest) (delet
 			blobs = append(blobs, d)
 		}
 	}
-	deleted, err = e.removeLayers(ctx, layers)
+	// the layers last: what is synced while their files, which are large, are freed in the background waits for that
 	gone, failed := e.content.Delete(blobs...)
+	deleted, err = e.removeLayers(ctx, layers)
 	return append(deleted, gone...), errors.Join(err, failed)
 }
 

@@ -60,7 +60,8 @@ func (s *Server) createImage(w http.ResponseWriter, r *http.Request) error {
 	if q.Get("fromSrc") != "" {
 		return s.importImage(w, r)
 	}
-	ref, err := pullName(q.Get("fromImage"), q.Get("tag"))
+	// "pull -a" of old clients leaves the colon behind.
+	ref, err := parseName(strings.TrimSuffix(q.Get("fromImage"), ":"), q.Get("tag"))
 	if err != nil {
 		return err
 	}
@@ -72,11 +73,48 @@ func (s *Server) createImage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	lines := newLines(w)
+	if reference.IsNameOnly(ref) {
+		return s.pullAll(r, ref, o, lines)
+	}
 	return s.pull(r, ref, o, lines)
 }
 
-// pullName joins the two parameters of a pull; a tag may be a digest.
+// pullAll pulls all tags of a repository: what no tag means (Docker's API, "Create an image").
+func (s *Server) pullAll(r *http.Request, repository reference.Named, o engine.PullOptions, lines *lines) error {
+	tags, err := s.engine.Tags(r.Context(), repository, o.Credentials)
+	if err != nil {
+		return lines.fail(err)
+	}
+	if len(tags) == 0 {
+		return lines.fail(fmt.Errorf("%s has no tags: %w", reference.FamiliarName(repository), errdefs.ErrNotFound))
+	}
+	fresh := false
+	for _, t := range tags {
+		ref, err := reference.WithTag(repository, t)
+		if err != nil {
+			return lines.fail(err)
+		}
+		p, err := s.pullOne(r, ref, o, lines)
+		if err != nil {
+			return lines.fail(err)
+		}
+		fresh = fresh || p.New
+	}
+	lines.pulled(repository, fresh)
+	return nil
+}
+
+// pullName is parseName with the tag that is meant where there is none.
 func pullName(name, tag string) (reference.Named, error) {
+	ref, err := parseName(name, tag)
+	if err != nil {
+		return nil, err
+	}
+	return reference.TagNameOnly(ref), nil
+}
+
+// parseName joins the two parameters of a pull or push; a tag may be a digest.
+func parseName(name, tag string) (reference.Named, error) {
 	switch {
 	case tag == "":
 	case strings.Contains(tag, ":"):
@@ -88,10 +126,29 @@ func pullName(name, tag string) (reference.Named, error) {
 	if err != nil {
 		return nil, invalid(fmt.Sprintf("invalid reference format: %q: %s", name, err))
 	}
-	return reference.TagNameOnly(ref), nil
+	return ref, nil
 }
 
 func (s *Server) pull(r *http.Request, ref reference.Named, o engine.PullOptions, lines *lines) error {
+	p, err := s.pullOne(r, ref, o, lines)
+	if err != nil {
+		return lines.fail(err)
+	}
+	lines.pulled(ref, p.New)
+	return nil
+}
+
+// pulled is the last line of a pull.
+func (l *lines) pulled(ref reference.Named, fresh bool) {
+	what := "Image is up to date for "
+	if fresh {
+		what = "Downloaded newer image for "
+	}
+	l.send(jsonstream.Message{Status: "Status: " + what + reference.FamiliarString(ref)})
+}
+
+// pullOne pulls an image and reports all but the last line.
+func (s *Server) pullOne(r *http.Request, ref reference.Named, o engine.PullOptions, lines *lines) (engine.Pulled, error) {
 	o.Progress = func(ev registry.Event) { lines.send(pullLine(ev)) }
 	tag := ""
 	if t, ok := ref.(reference.Tagged); ok {
@@ -106,16 +163,11 @@ func (s *Server) pull(r *http.Request, ref reference.Named, o engine.PullOptions
 	o.Progress = func(ev registry.Event) { begin(); progress(ev) }
 	p, err := s.engine.Pull(r.Context(), ref, o)
 	if err != nil {
-		return lines.fail(err)
+		return engine.Pulled{}, err
 	}
 	begin()
 	lines.send(jsonstream.Message{Status: "Digest: " + p.Digest.String()})
-	what := "Image is up to date for "
-	if p.New {
-		what = "Downloaded newer image for "
-	}
-	lines.send(jsonstream.Message{Status: "Status: " + what + reference.FamiliarString(ref)})
-	return nil
+	return p, nil
 }
 
 // stageWords are Docker's.

@@ -33,16 +33,17 @@ func setupPull(a *App, c *cobra.Command) {
 		if o.all && (tag != "" || digest != "") {
 			return errors.New("a tag cannot be used with --all-tags/-a")
 		}
-		if o.all {
-			return withCode(125, errors.New("--all-tags is not supported yet for pull: name the tags"))
-		}
 		if !o.all && tag == "" && digest == "" && !o.quiet {
 			a.printf("Using default tag: latest\n")
 		}
 		if err := a.pull(c.Context(), o, args[0]); err != nil {
 			return err
 		}
-		a.printf("%s\n", canonical(args[0]))
+		name := canonical(args[0])
+		if o.all {
+			name, _, _ = splitTag(name)
+		}
+		a.printf("%s\n", name)
 		return nil
 	}
 }

@@ -42,6 +42,15 @@ func (e *Engine) Pull(ctx context.Context, ref reference.Named, o PullOptions) (
 	return e.pull(ctx, l, reference.TagNameOnly(ref), o)
 }
 
+// Tags lists the tags that a repository has at its registry.
+func (e *Engine) Tags(ctx context.Context, repository reference.Named, credentials registry.Credentials) ([]string, error) {
+	client := e.registry
+	if credentials != nil {
+		client = client.As(credentials)
+	}
+	return client.Tags(ctx, repository)
+}
+
 func (e *Engine) pull(ctx context.Context, l *lease, ref reference.Named, o PullOptions) (Pulled, error) {
 	client := e.registry
 	if o.Credentials != nil {

@@ -211,11 +211,18 @@ func (e *Engine) Kill(ctx context.Context, user, name string) error {
 	return nil
 }
 
+// signalTime is how long a shim may take to send a signal: one that takes it is stopped, or hangs.
+const signalTime = 10 * time.Second
+
+var errHangs = fmt.Errorf("the process that keeps it does not answer: remove it by force, that ends both: %w", context.DeadlineExceeded)
+
 func (e *Engine) signal(ctx context.Context, c *instance, sig syscall.Signal, everyone bool) error {
 	shim, err := c.running()
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, signalTime, errHangs)
+	defer cancel()
 	err = shim.Signal(ctx, int(sig), everyone)
 	if errdefs.IsNotFound(err) {
 		return fmt.Errorf("container %s is not running: %w", c.ID, errdefs.ErrConflict)

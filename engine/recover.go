@@ -69,11 +69,11 @@ func (e *Engine) recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("recover networks: %w", err)
 	}
-	for _, id := range strays {
+	inParallel(strays, func(id string) {
 		if err := e.Destroy(ctx, id); err != nil {
 			e.log.Error("what is left of a container could not be removed", "container", id, "error", err)
 		}
-	}
+	})
 	if err := e.sweep(); err != nil {
 		return err
 	}
@@ -97,23 +97,30 @@ type found struct {
 // findAll reconnects to all containers, several at once: one that does not answer holds up no other.
 func (e *Engine) findAll(ctx context.Context) map[*instance]found {
 	var (
-		mu   sync.Mutex
-		all  = map[*instance]found{} // guarded by mu
-		work sync.WaitGroup
-		room = make(chan struct{}, 32)
+		mu  sync.Mutex
+		all = map[*instance]found{} // guarded by mu
 	)
-	for _, c := range e.all() {
+	inParallel(e.all(), func(c *instance) {
+		shim, exit, err := e.reconnect(ctx, c)
+		mu.Lock()
+		defer mu.Unlock()
+		all[c] = found{shim, exit, err}
+	})
+	return all
+}
+
+// inParallel does the same for each of a list, several at once, and waits for all: what takes long holds up no other.
+func inParallel[T any](list []T, do func(T)) {
+	var work sync.WaitGroup
+	room := make(chan struct{}, 32)
+	for _, one := range list {
 		room <- struct{}{}
 		work.Go(func() {
 			defer func() { <-room }()
-			shim, exit, err := e.reconnect(ctx, c)
-			mu.Lock()
-			defer mu.Unlock()
-			all[c] = found{shim, exit, err}
+			do(one)
 		})
 	}
 	work.Wait()
-	return all
 }
 
 // seekAgain is the pause between two tries to find a container that does not answer.

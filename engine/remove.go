@@ -72,10 +72,16 @@ func (e *Engine) kill(ctx context.Context, c *instance) error {
 	ended, cancel := c.Wait(container.NotRunning)
 	defer cancel()
 	e.noMore(c)
-	if err := e.signal(ctx, c, syscall.SIGKILL, true); err != nil && !errdefs.IsConflict(err) {
-		return err
+	err := e.signal(ctx, c, syscall.SIGKILL, true)
+	switch {
+	case errors.Is(err, errHangs):
+		err = e.endRuntime(ctx, c)
+	case errdefs.IsConflict(err):
+		err = e.endLost(ctx, c)
+	case err == nil:
+		err = e.thaw(ctx, c)
 	}
-	if err := e.thaw(ctx, c); err != nil {
+	if err != nil {
 		return err
 	}
 	select {
@@ -84,6 +90,25 @@ func (e *Engine) kill(ctx context.Context, c *instance) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// endRuntime ends a container whose shim does not do it, and the shim; whoever waits for the end then hears of it.
+func (e *Engine) endRuntime(ctx context.Context, c *instance) error {
+	return e.runtime.Destroy(context.WithoutCancel(ctx), c.ID, e.store.ExecDir(c.ID), e.cgroupPath(c))
+}
+
+// endLost ends a container that may run, but could not be found when the engine started (recover.go). One that is
+// just being dealt with, because it has ended, is left to that.
+func (e *Engine) endLost(ctx context.Context, c *instance) error {
+	release, err := c.Claim(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if _, err := c.running(); err == nil || !c.State().Status.Active() {
+		return nil
+	}
+	return e.endRuntime(ctx, c)
 }
 
 // remove takes a container that does not run out of the world. It is out of sight, its name free and

@@ -145,8 +145,9 @@ func writeRecord(dir string, r protocol.Record) error {
 }
 
 // Destroy kills what is left of a container (processes, cgroup, shim), whatever its state, and waits until
-// it is gone, or for ten seconds: the error is a context.DeadlineExceeded then. It is idempotent; dir itself stays.
-// Of a container that has ended the shim is left alone: it ends when the streams that are attached have been read.
+// it is gone. A shim that has not ended within ten seconds, because it is stopped or hangs, is killed itself. What is
+// still there ten seconds later is left; the error is a context.DeadlineExceeded then. It is idempotent; dir itself
+// stays. Of a container that has ended the shim is left alone: it ends when the streams that are attached have been read.
 // cgroup is the container's (Reconnect), for where dir has no record, or a damaged one.
 func (l *Launcher) Destroy(ctx context.Context, id, dir, cgroup string) error {
 	r, err := protocol.ReadRecord(dir)
@@ -157,16 +158,41 @@ func (l *Launcher) Destroy(ctx context.Context, id, dir, cgroup string) error {
 }
 
 func (l *Launcher) destroy(ctx context.Context, id, dir string, r protocol.Record) error {
+	err := l.patiently(ctx, func(ctx context.Context) error { return l.end(ctx, id, dir, r) })
+	if errors.Is(err, errSilent) {
+		err = l.patiently(ctx, func(ctx context.Context) error {
+			if err := l.killShim(ctx, id, dir); err != nil {
+				return err
+			}
+			return l.end(ctx, id, dir, r)
+		})
+	}
+	if err != nil {
+		return err
+	}
+	return l.patiently(ctx, func(ctx context.Context) error { return l.clear(ctx, id, dir, r) })
+}
+
+// patiently does what ends with its context, which ends after the launcher's patience: the error is errSilent then.
+func (l *Launcher) patiently(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, l.patience, errSilent)
 	defer cancel()
+	return do(ctx)
+}
+
+// end kills a container and waits until its shim has reported the end.
+func (l *Launcher) end(ctx context.Context, id, dir string, r protocol.Record) error {
 	if err := l.killGroup(ctx, r.Cgroup); err != nil {
 		return fmt.Errorf("kill container %s: %w", id, err)
 	}
-	if r.Exit == nil {
-		if err := l.outlive(ctx, id, dir); err != nil {
-			return err
-		}
+	if r.Exit != nil {
+		return nil
 	}
+	return l.outlive(ctx, id, dir)
+}
+
+// clear removes what a container that has ended has left.
+func (l *Launcher) clear(ctx context.Context, id, dir string, r protocol.Record) error {
 	err := l.removeGroup(ctx, r.Cgroup)
 	for _, name := range []string{protocol.SocketName, protocol.RecordName} {
 		if e := os.Remove(filepath.Join(dir, name)); e != nil && !errors.Is(e, fs.ErrNotExist) {

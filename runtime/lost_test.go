@@ -90,7 +90,8 @@ func TestDestroyWithoutRecord(t *testing.T) {
 	b.until("the container is gone", func() bool { return gone(c.Pid()) })
 }
 
-// TestSilentShim: a shim that does not answer is waited for no longer than it may take, and left as it is.
+// TestSilentShim: a shim that does not answer is waited for no longer than it may take. Reconnect leaves it as it is;
+// Destroy kills it with its container.
 func TestSilentShim(t *testing.T) {
 	b := newBench(t)
 	cfg := b.config("/bin/sleep", "1000")
@@ -120,11 +121,62 @@ func TestSilentShim(t *testing.T) {
 	}
 	stop(b, shim)
 	b.launcher.SetPatience(100 * time.Millisecond)
-	if err := b.launcher.Destroy(t.Context(), cfg.ID, cfg.Dir, ""); !errors.Is(err, context.DeadlineExceeded) {
+	defer b.launcher.SetPatience(time.Minute)
+	if err := b.launcher.Destroy(t.Context(), cfg.ID, cfg.Dir, ""); err != nil {
 		t.Errorf("destroy: %v", err)
 	}
-	wake()
+	b.until("the shim is gone", func() bool { return gone(shim) })
+	if !gone(c.Pid()) {
+		t.Error("the container is still there")
+	}
+	if left, err := os.ReadDir(cfg.Dir); err != nil || slices.ContainsFunc(left, func(e os.DirEntry) bool {
+		return e.Name() == protocol.SocketName || e.Name() == protocol.RecordName
+	}) {
+		t.Errorf("left in the run-time directory: %v, %v", left, err)
+	}
+}
+
+// TestForeignShim: a shim that the record does not name is not killed, though it does not answer.
+func TestForeignShim(t *testing.T) {
+	b := newBench(t)
+	cfg := b.config("/bin/sleep", "1000")
+	c := b.start(cfg)
+	shim := c.shimPid()
+	record, err := protocol.ReadRecord(cfg.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := record
+	other.Shim++
+	rewrite(b, cfg.Dir, other)
+	stop(b, shim)
+	wake := func() { _ = syscall.Kill(shim, syscall.SIGCONT) }
+	defer wake()
+	b.launcher.SetPatience(100 * time.Millisecond)
+	err = b.launcher.Destroy(t.Context(), cfg.ID, cfg.Dir, "")
+	if err == nil || !strings.Contains(err.Error(), "is not killed") {
+		t.Errorf("destroy: %v", err)
+	}
+	if gone(shim) {
+		t.Error("the shim was killed")
+	}
 	b.launcher.SetPatience(time.Minute)
+	rewrite(b, cfg.Dir, record)
+	wake()
+	if err := b.launcher.Destroy(t.Context(), cfg.ID, cfg.Dir, ""); err != nil {
+		t.Error(err)
+	}
+}
+
+func rewrite(b *bench, dir string, r protocol.Record) {
+	b.t.Helper()
+	f, err := protocol.OpenRecord(dir)
+	if err == nil {
+		err = errors.Join(f.Write(r), f.Close())
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 // stop stops a process, and returns when none of its threads runs.

@@ -96,10 +96,9 @@ func (h *Healthcheck) Wait(now Health, sinceStart time.Duration) time.Duration {
 	return or(h.Interval, defaultProbe)
 }
 
-// Watch runs probes until ctx ends. probe runs one, and must end with its context; changed is told
-// each new state.
-func (h *Healthcheck) Watch(ctx context.Context, started time.Time, probe func(context.Context) Probe, changed func(Health)) {
-	health := Health{Status: Starting}
+// Watch runs probes until ctx ends, from what health was. probe runs one, and must end with its context;
+// changed is told each new state. What a probe says that ctx ended doesn't count.
+func (h *Healthcheck) Watch(ctx context.Context, health Health, started time.Time, probe func(context.Context) Probe, changed func(Health)) {
 	timer := time.NewTimer(h.Wait(health, time.Since(started)))
 	defer timer.Stop()
 	for {

@@ -268,17 +268,38 @@ func (e *Engine) Wait(user string, condition container.Condition) (<-chan contai
 	return done, cancel, nil
 }
 
-// Pause freezes a container's processes.
+// Pause freezes a container's processes. Its health checks wait: one that is running is given up before, so that
+// nothing freezes half-way into the container.
 func (e *Engine) Pause(ctx context.Context, user string) error {
-	return e.freeze(ctx, user, (*runtime.Shim).Pause, container.Running, container.Paused, "pause")
+	pause := func(ctx context.Context, c *instance, shim *runtime.Shim) error {
+		select {
+		case <-c.stopHealth():
+		case <-ctx.Done():
+			e.resumeHealth(c, shim)
+			return context.Cause(ctx)
+		}
+		err := shim.Pause(ctx)
+		if err != nil {
+			e.resumeHealth(c, shim)
+		}
+		return err
+	}
+	return e.freeze(ctx, user, pause, container.Running, container.Paused, "pause")
 }
 
 // Unpause thaws them.
 func (e *Engine) Unpause(ctx context.Context, user string) error {
-	return e.freeze(ctx, user, (*runtime.Shim).Resume, container.Paused, container.Running, "unpause")
+	resume := func(ctx context.Context, c *instance, shim *runtime.Shim) error {
+		err := shim.Resume(ctx)
+		if err == nil {
+			e.resumeHealth(c, shim)
+		}
+		return err
+	}
+	return e.freeze(ctx, user, resume, container.Paused, container.Running, "unpause")
 }
 
-func (e *Engine) freeze(ctx context.Context, user string, do func(*runtime.Shim, context.Context) error, from, to container.Status, action string) error {
+func (e *Engine) freeze(ctx context.Context, user string, do func(context.Context, *instance, *runtime.Shim) error, from, to container.Status, action string) error {
 	c, err := e.find(user)
 	if err != nil {
 		return err
@@ -295,7 +316,7 @@ func (e *Engine) freeze(ctx context.Context, user string, do func(*runtime.Shim,
 	if s := c.State().Status; s != from {
 		return fmt.Errorf("container %s is %s: %w", c.Name(), s, errdefs.ErrConflict)
 	}
-	if err := do(shim, ctx); err != nil {
+	if err := do(ctx, c, shim); err != nil {
 		return describe(c, action, err)
 	}
 	e.event(c, action, nil)

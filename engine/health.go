@@ -9,20 +9,40 @@ import (
 	"github.com/berth-engine/berth/runtime"
 )
 
-// watchHealth runs a container's health checks until it ends, or the engine does.
+// watchHealth begins a container's health checks, which go on until it ends, or the engine does. While it is
+// paused there are none (moby, daemon/health.go "updateHealthMonitor").
 func (e *Engine) watchHealth(c *instance, shim *runtime.Shim) {
+	if !c.Config().Healthcheck.Enabled() {
+		return
+	}
+	c.Note(func(s *container.State) { s.Health = &container.Health{Status: container.Starting} })
+	if c.State().Status != container.Paused {
+		e.resumeHealth(c, shim)
+	}
+}
+
+// resumeHealth goes on with the health checks where they were.
+func (e *Engine) resumeHealth(c *instance, shim *runtime.Shim) {
 	h := c.Config().Healthcheck
 	if !h.Enabled() {
 		return
 	}
+	from := container.Health{Status: container.Starting}
+	if was := c.State().Health; was != nil {
+		from = *was
+	}
 	command := h.Command(e.shellOf(c))
 	ctx, cancel := context.WithCancel(e.life)
+	ended := make(chan struct{})
 	c.mu.Lock()
-	c.endHealth = cancel
+	c.endHealth = func() <-chan struct{} {
+		cancel()
+		return ended
+	}
 	c.mu.Unlock()
-	c.Note(func(s *container.State) { s.Health = &container.Health{Status: container.Starting} })
 	e.work.Go(func() {
-		h.Watch(ctx, shim.Started(),
+		defer close(ended)
+		h.Watch(ctx, from, shim.Started(),
 			func(ctx context.Context) container.Probe { return e.probe(ctx, c, shim, command, h.ProbeTimeout()) },
 			func(now container.Health) {
 				var was string
@@ -39,13 +59,17 @@ func (e *Engine) watchHealth(c *instance, shim *runtime.Shim) {
 	})
 }
 
-func (c *instance) stopHealth() {
+// stopHealth ends the health checks. The channel is closed when the last one has ended.
+func (c *instance) stopHealth() (ended <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.endHealth != nil {
-		c.endHealth()
-		c.endHealth = nil
+	if c.endHealth == nil {
+		none := make(chan struct{})
+		close(none)
+		return none
 	}
+	ended, c.endHealth = c.endHealth(), nil
+	return ended
 }
 
 // probe runs the check once. It dies with its context, and with the engine.

@@ -17,12 +17,12 @@ import (
 type instance struct {
 	*container.Container
 
-	mu        sync.Mutex         // innermost, as Container's
-	shim      *runtime.Shim      // guarded by mu; nil while there is no process
-	endHealth context.CancelFunc // guarded by mu; nil without a health check
-	lastDelay time.Duration      // guarded by mu; of the restart before
-	endWait   context.CancelFunc // guarded by mu; ends the wait for the next restart
-	early     []*expected        // guarded by mu; who attached before the start
+	mu        sync.Mutex             // innermost, as Container's
+	shim      *runtime.Shim          // guarded by mu; nil while there is no process
+	endHealth func() <-chan struct{} // guarded by mu; nil while there are no health checks
+	lastDelay time.Duration          // guarded by mu; of the restart before
+	endWait   context.CancelFunc     // guarded by mu; ends the wait for the next restart
+	early     []*expected            // guarded by mu; who attached before the start
 }
 
 // running returns the shim of a running container. The error is errdefs.ErrConflict, in Docker's words.

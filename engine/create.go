@@ -49,7 +49,7 @@ func (e *Engine) create(ctx context.Context, req CreateRequest) (_ *instance, wa
 		return nil, nil, err
 	}
 	l := e.leases.lease() // until the container itself names them
-	defer l.end()
+	defer e.letGoOf(ctx, l, img.ID, &err)
 	l.hold(belongings(img)...)
 	if _, err := e.images.Get(img.ID); err != nil {
 		return nil, nil, err // removed in this moment
@@ -376,10 +376,12 @@ func (e *Engine) view(ctx context.Context, cfg *container.Config) (*os.File, err
 	return st.Mount(ctx, nil, layer.MountOptions{No64: cfg.Platform32})
 }
 
+// removeVolumes takes back what createVolumes made.
 func (e *Engine) removeVolumes(ctx context.Context, names []string) error {
 	var errs []error
 	for _, name := range names {
-		if err := e.volumes.Remove(ctx, name); err != nil && !errdefs.IsNotFound(err) {
+		err := e.RemoveVolume(ctx, name, true)
+		if err != nil && !errdefs.IsConflict(err) { // another container has begun to use it
 			errs = append(errs, err)
 		}
 	}

@@ -94,6 +94,21 @@ func (e *Engine) letGo(ctx context.Context, l *lease, failed *error) {
 	}
 }
 
+// letGoOf ends the lease that a create holds on an image. Where it failed because the image was removed meanwhile, the
+// removal left what was on the lease: it goes now.
+func (e *Engine) letGoOf(ctx context.Context, l *lease, id digest.Digest, failed *error) {
+	held := l.end()
+	if *failed == nil {
+		return
+	}
+	if _, err := e.images.Get(id); !errdefs.IsNotFound(err) {
+		return
+	}
+	if _, err := e.collect(context.WithoutCancel(ctx), held); err != nil {
+		e.log.Warn("what a removed image had may stay on the disk", "image", id, "error", err)
+	}
+}
+
 // collect deletes those of the candidates that nothing names any more, and returns which.
 func (e *Engine) collect(ctx context.Context, candidates []digest.Digest) (deleted []digest.Digest, err error) {
 	if len(candidates) == 0 {

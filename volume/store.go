@@ -21,6 +21,7 @@ import (
 	"github.com/berth-engine/berth/internal/cleanup"
 	"github.com/berth-engine/berth/internal/deeptree"
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 // Volume is the record of one.
@@ -38,13 +39,14 @@ type Volume struct {
 
 // Store keeps volumes below a directory:
 //
-//	ROOT/NAME/record   one checksummed record
+//	ROOT/NAME/record   one checksummed record; an empty one: there is no such volume, it is being deleted
 //	ROOT/NAME/_data    what containers mount
 //	ROOT/.new-*        being filled; swept by Open
 //	ROOT/.old-*        being deleted; swept by Open
 type Store struct {
-	root string
-	log  *slog.Logger
+	root   string
+	log    *slog.Logger
+	rename func(from, to string) error // os.Rename
 
 	// Deleting takes as long as there is data: it runs in the background, until life ends with Close.
 	life       context.Context
@@ -74,12 +76,16 @@ func Open(ctx context.Context, root string, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("volume store: %w", err)
 	}
-	s := &Store{root: root, log: log, claims: map[string]chan struct{}{}}
+	s := &Store{root: root, log: log, rename: os.Rename, claims: map[string]chan struct{}{}}
 	s.life, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	var left []string
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), ".new-") || strings.HasPrefix(e.Name(), ".old-") {
 			left = append(left, filepath.Join(root, e.Name()))
+		} else if s.condemned(e.Name()) {
+			if err := s.dispose(e.Name()); err != nil {
+				log.Warn("a volume's removal that was cut short could not be ended, the next start tries again", "volume", e.Name(), "error", err)
+			}
 		}
 	}
 	s.delete(left...)
@@ -159,6 +165,11 @@ func (s *Store) Create(ctx context.Context, v Volume, fill func(dir string) erro
 	if old, err := s.Get(v.Name); !errdefs.IsNotFound(err) {
 		return old, errors.Join(err, fmt.Errorf("volume %s: %w", v.Name, errdefs.ErrAlreadyExists))
 	}
+	if s.condemned(v.Name) { // its removal was cut short
+		if err := s.dispose(v.Name); err != nil {
+			return Volume{}, fmt.Errorf("create volume %s: %w", v.Name, err)
+		}
+	}
 	aside, err := os.MkdirTemp(s.root, ".new-")
 	if err != nil {
 		return Volume{}, fmt.Errorf("create volume %s: %w", v.Name, err)
@@ -197,7 +208,7 @@ func (s *Store) Get(name string) (Volume, error) {
 	}
 	var v Volume
 	err := atomicfile.ReadRecord(filepath.Join(s.root, name, "record"), &v)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err != nil && s.condemned(name) {
 		return Volume{}, notFound
 	}
 	return v, err
@@ -229,8 +240,8 @@ func (s *Store) List() ([]Volume, error) {
 // Path is the directory that containers mount.
 func (s *Store) Path(name string) string { return filepath.Join(s.root, name, "_data") }
 
-// Remove removes a volume; its data is deleted in the background. The caller knows that no container uses
-// it. It waits for who makes or removes it already, until ctx ends.
+// Remove removes a volume; its data is deleted in the background, or at once where the disk is full. The caller
+// knows that no container uses it. It waits for who makes or removes it already, until ctx ends.
 func (s *Store) Remove(ctx context.Context, name string) error {
 	release, err := s.claim(ctx, name)
 	if err != nil {
@@ -240,13 +251,49 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	if _, err := s.Get(name); errdefs.IsNotFound(err) {
 		return err
 	}
-	old := filepath.Join(s.root, ".old-"+NewName())
-	if err := os.Rename(filepath.Join(s.root, name), old); err != nil {
+	if err := s.dispose(name); err != nil {
 		return fmt.Errorf("remove volume %s: %w", name, err)
+	}
+	return nil
+}
+
+// dispose takes a volume's name away and has its data deleted in the background. Where the disk has no room even
+// for the name that it would have meanwhile, it is deleted at once, where it is. The caller has the claim.
+func (s *Store) dispose(name string) error {
+	old := filepath.Join(s.root, ".old-"+NewName())
+	err := s.rename(filepath.Join(s.root, name), old)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return s.deleteInPlace(name)
+	}
+	if err != nil {
+		return err
 	}
 	if err := atomicfile.SyncDir(s.root); err != nil {
 		return err
 	}
 	s.delete(old)
 	return nil
+}
+
+// deleteInPlace deletes a volume under its own name, without needing room on the disk: its record, emptied, says until
+// the end that the volume is none any more.
+func (s *Store) deleteInPlace(name string) error {
+	dir := filepath.Join(s.root, name)
+	f, err := os.OpenFile(filepath.Join(dir, "record"), os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := deeptree.RemoveContext(s.life, filepath.Join(dir, "_data")); err != nil {
+		return err
+	}
+	return deeptree.Remove(dir)
+}
+
+// condemned tells whether a name's record says that the volume is being deleted.
+func (s *Store) condemned(name string) bool {
+	info, err := os.Lstat(filepath.Join(s.root, name, "record"))
+	return err == nil && info.Mode().IsRegular() && info.Size() == 0 && CheckName(name) == nil
 }

@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -60,6 +61,53 @@ func TestNothingHalfMade(t *testing.T) {
 	s.background.Wait()
 	if entries, _ := os.ReadDir(s.root); len(entries) != 0 {
 		t.Errorf("left behind: %v", entries)
+	}
+}
+
+// TestFullDisk: a volume can be removed where the disk has no room for another name, and what a crash left of
+// that is no volume, and goes.
+func TestFullDisk(t *testing.T) {
+	s := open(t)
+	fill := func(dir string) error { return os.WriteFile(filepath.Join(dir, "f"), []byte("x"), 0o644) }
+	for _, name := range []string{"data", "half", "again"} {
+		if _, err := s.Create(t.Context(), Volume{Name: name}, fill); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.rename = func(from, to string) error { return &os.LinkError{Op: "rename", Old: from, New: to, Err: unix.ENOSPC} }
+	if err := s.Remove(t.Context(), "data"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(filepath.Join(s.root, "data")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("left behind: %v", err)
+	}
+	if err := s.Remove(t.Context(), "data"); !errdefs.IsNotFound(err) {
+		t.Errorf("removed twice: %v", err)
+	}
+	s.rename = os.Rename
+	for _, name := range []string{"half", "again"} { // as a crash leaves them
+		if err := os.Truncate(filepath.Join(s.root, name, "record"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all, err := s.List(); len(all) != 0 || err != nil {
+		t.Errorf("volumes that are being deleted are listed: %v %v", all, err)
+	}
+	if _, err := s.Create(t.Context(), Volume{Name: "again"}, nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(filepath.Join(s.Path("again"), "f")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the new volume has the old one's data: %v", err)
+	}
+	next, err := Open(t.Context(), s.root, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	s.background.Wait()
+	next.background.Wait()
+	if entries, err := os.ReadDir(s.root); len(entries) != 1 || entries[0].Name() != "again" {
+		t.Errorf("left behind: %v %v", entries, err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/berth-engine/berth/internal/inroot"
 	"github.com/containerd/errdefs"
@@ -38,14 +39,14 @@ func lookUp(root *os.File, who string, groups []string) (identity, error) {
 	}
 	found, err := user.GetExecUser(who, &user.ExecUser{Home: "/"}, passwd(), group())
 	if err != nil {
-		return identity{}, fmt.Errorf("unable to find user %s: %w: %w", who, err, errdefs.ErrInvalidArgument)
+		return identity{}, unknownAccount("user "+who, err)
 	}
 	id := identity{uid: uint32(found.Uid), gid: uint32(found.Gid), home: found.Home}
 	sgids := found.Sgids
 	if len(groups) > 0 {
 		more, err := user.GetAdditionalGroups(groups, group())
 		if err != nil {
-			return identity{}, fmt.Errorf("unable to find groups %v: %w: %w", groups, err, errdefs.ErrInvalidArgument)
+			return identity{}, unknownAccount("groups "+strings.Join(groups, ", "), err)
 		}
 		sgids = append(sgids, more...)
 	}
@@ -57,6 +58,14 @@ func lookUp(root *os.File, who string, groups []string) (identity, error) {
 		}
 	}
 	return id, nil
+}
+
+// unknownAccount is Docker's sentence, which says itself what was not found unless a number is out of range.
+func unknownAccount(what string, err error) error {
+	if strings.HasPrefix(strings.ToLower(err.Error()), "unable to find") {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return fmt.Errorf("unable to find %s: %w: %w", what, err, errdefs.ErrInvalidArgument)
 }
 
 // accounts reads a file of accounts, which may be missing. The function returns it from its beginning.

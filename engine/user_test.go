@@ -44,9 +44,12 @@ func TestLookUp(t *testing.T) {
 		t.Errorf("more groups: %+v %v", id, err)
 	}
 	for _, who := range []string{"nobody", "app:none", "-1", "99999999999"} {
-		if _, err := lookUp(root, who, nil); !errdefs.IsInvalidArgument(err) {
+		if _, err := lookUp(root, who, nil); !errdefs.IsInvalidArgument(err) || strings.Count(strings.ToLower(err.Error()), "unable to find") != 1 {
 			t.Errorf("%q: %v", who, err)
 		}
+	}
+	if _, err := lookUp(root, "app", []string{"none"}); !errdefs.IsInvalidArgument(err) || strings.Count(strings.ToLower(err.Error()), "unable to find") != 1 {
+		t.Error(err)
 	}
 }
 

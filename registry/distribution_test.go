@@ -159,7 +159,7 @@ func TestDistribution(t *testing.T) {
 				"/team/app:v2": "manifest for " + host + "/team/app:v2 not found: manifest unknown",
 				"/nobody/i":    "not found: manifest unknown", // it does not tell the two apart
 			} {
-				if _, err := c.Resolve(t.Context(), named(t, host+ref)); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), says) {
+				if _, err := c.Resolve(t.Context(), named(t, host+ref)); !errdefs.IsNotFound(err) || !strings.HasSuffix(err.Error(), says) {
 					t.Errorf("%s: %v", ref, err)
 				}
 			}

@@ -123,7 +123,7 @@ func (e *statusError) Error() string {
 	if e.code != "" {
 		text = printable(strings.ToLower(strings.ReplaceAll(e.code, "_", " ")))
 	}
-	if e.message != "" {
+	if e.message != "" && !strings.EqualFold(e.message, text) { // many say the code in small letters
 		text += ": " + e.message
 	}
 	if e.retryAfter > longestWait {

@@ -44,7 +44,7 @@ func List[R Row](w io.Writer, format, table string, none R, rows []R) error {
 	var b bytes.Buffer
 	for _, row := range rows {
 		if err := tmpl.Execute(&b, row); err != nil {
-			return fmt.Errorf("template parsing error: %w", err)
+			return templateError(err)
 		}
 		b.WriteByte('\n')
 	}
@@ -55,7 +55,7 @@ func List[R Row](w io.Writer, format, table string, none R, rows []R) error {
 	tw := tabwriter.NewWriter(w, 10, 1, 3, ' ', 0)
 	if head, err := tmpl.Clone(); err == nil {
 		if err := head.Funcs(headerFunctions()).Execute(tw, none.Columns()); err != nil {
-			return fmt.Errorf("template parsing error: %w", err)
+			return templateError(err)
 		}
 	}
 	fmt.Fprintln(tw)
@@ -72,7 +72,7 @@ func Uses(format, column string) bool { return strings.Contains(format, "."+colu
 func Parse(text string) (*template.Template, error) {
 	t, err := template.New("").Funcs(functions()).Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("template parsing error: %w", err)
+		return nil, templateError(err)
 	}
 	return t, nil
 }
@@ -88,7 +88,7 @@ func Execute(w io.Writer, text string, v any) error {
 	}
 	var b bytes.Buffer
 	if err := t.Execute(&b, v); err != nil {
-		return fmt.Errorf("template parsing error: %w", err)
+		return templateError(err)
 	}
 	b.WriteByte('\n')
 	_, err = b.WriteTo(w)

@@ -88,7 +88,7 @@ func inspectOne(w io.Writer, t *template.Template, o Object) error {
 		if o.Typed != nil {
 			err = typedErr
 		}
-		return fmt.Errorf("template parsing error: %w", err)
+		return templateError(err)
 	}
 	b.WriteByte('\n')
 	_, err = b.WriteTo(w)

@@ -36,17 +36,20 @@ func (s *Server) build(w http.ResponseWriter, r *http.Request) error {
 	if err != nil || f == nil {
 		return err
 	}
+	f.down = frame.NewWriter(patient{f.Conn, clientPatience})
 	finish, exit := f.finish, wire.BuildExitBody{}
 	out, err := buildRequest(req)
 	if err = errors.Join(f.bad, err); err == nil {
 		gone := make(chan struct{}) // closed by the one who reads the connection, at its end
-		finish = func() { f.finishWith(func() { <-gone }) }
+		finish = func() { f.finishWithin(clientPatience, func() { <-gone }) }
 		exit.ImageID, err = s.buildFor(context.WithoutCancel(r.Context()), req, out, f.up, f.down, gone)
 	}
 	if err != nil {
 		exit.Error = message(err)
 	}
-	_ = f.down.WriteJSON(wire.BuildExit, exit) // the client has gone
+	if err := f.down.WriteJSON(wire.BuildExit, exit); err != nil { // the client has gone, or is stopped
+		s.log.Debug("the end of a build could not be told", "image", exit.ImageID, "build error", exit.Error, "error", err)
+	}
 	finish()
 	return nil
 }

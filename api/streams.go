@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/berth-engine/berth/engine"
 	"github.com/berth-engine/berth/internal/detachkeys"
@@ -61,6 +62,12 @@ func (h *hijacked) finishWith(drain func()) {
 		}
 	}
 	h.Conn.Close()
+}
+
+// finishWithin is finishWith for a client that is given only so long to go.
+func (h *hijacked) finishWithin(patience time.Duration, drain func()) {
+	_ = h.SetReadDeadline(time.Now().Add(patience)) // a connection that is closed has nobody to wait for
+	h.finishWith(drain)
 }
 
 // multiplexed writes Docker's stream format: a header of eight bytes (stream, three zeros, length),

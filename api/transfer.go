@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/berth-engine/berth/engine"
 	"github.com/berth-engine/berth/registry"
@@ -33,8 +34,11 @@ func (l *lines) send(v any) {
 		l.w.Header().Set("Content-Type", "application/json")
 		l.w.WriteHeader(http.StatusOK)
 	}
-	_ = json.NewEncoder(l.w).Encode(v) // a client that has gone is seen by its context
-	_ = http.NewResponseController(l.w).Flush()
+	c := http.NewResponseController(l.w)
+	_ = c.SetWriteDeadline(time.Now().Add(clientPatience)) // of one that is stopped, too
+	_ = json.NewEncoder(l.w).Encode(v)                     // a client that has gone is seen by its context
+	_ = c.Flush()
+	_ = c.SetWriteDeadline(time.Time{}) // the next request on this connection has its own
 }
 
 // errorLine is the last line of a progress that failed; "error" is for old clients.

@@ -30,11 +30,7 @@ func (s *Session) loader(source string, list uint64, k *known, complete bool, pr
 			s.forget(id)
 			return errors.Join(fmt.Errorf("%w: %w", ErrGone, err), r.abort())
 		}
-		select {
-		case <-ctx.Done():
-			err = ctx.Err()
-		case err = <-r.result:
-		}
+		err = s.await(ctx, r.result)
 		s.forget(id)
 		if err := r.finish(err); err != nil {
 			return err

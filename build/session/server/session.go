@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -23,6 +25,9 @@ type Session struct {
 	store   *Store
 	sources map[string]string
 	gone    chan struct{}
+
+	patience time.Duration // patience, or what a test has
+	heard    atomic.Int64  // when the client said something last, nanoseconds since 1970
 
 	mu      sync.Mutex
 	next    uint64             // id of the next request; guarded by mu
@@ -41,7 +46,36 @@ type waiting interface {
 // the client has, each with an id of client and root by which files are remembered. The caller calls
 // Deliver for each frame for which session.FromClient is true, and Close when the connection ends.
 func New(w *frame.Writer, store *Store, sources map[string]string) *Session {
-	return &Session{w: w, store: store, sources: sources, gone: make(chan struct{}), waiting: map[uint64]waiting{}}
+	return &Session{w: w, store: store, sources: sources, gone: make(chan struct{}), waiting: map[uint64]waiting{}, patience: patience}
+}
+
+// patience is how long a client may say nothing while something that it was asked for is waited for: it may have to
+// ask its user something.
+const patience = 5 * time.Minute
+
+// await waits until a request is answered, or ctx ends. A client that is stopped, or hangs, is waited for no longer
+// than its patience after it has said something.
+func (s *Session) await(ctx context.Context, result <-chan error) error {
+	begun := time.Now()
+	timer := time.NewTimer(s.patience)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-result:
+			return err
+		case <-timer.C:
+		}
+		left := s.patience - time.Since(begun)
+		if heard := s.patience - time.Since(time.Unix(0, s.heard.Load())); heard > left {
+			left = heard
+		}
+		if left <= 0 {
+			return fmt.Errorf("the client that asked for the build has not answered for %v: it is stopped, or hangs: %w", s.patience, errdefs.ErrUnavailable)
+		}
+		timer.Reset(left)
+	}
 }
 
 var _ solver.Source = (*Session)(nil)
@@ -95,6 +129,7 @@ func (s *Session) Deliver(kind frame.Kind, payload []byte) error {
 	if err != nil {
 		return err
 	}
+	s.heard.Store(time.Now().UnixNano())
 	s.mu.Lock()
 	w, ok := s.waiting[id]
 	s.mu.Unlock()
@@ -187,12 +222,10 @@ func (s *Session) ask(ctx context.Context, kind frame.Kind, send func(id uint64)
 	if err := send(id); err != nil {
 		return 0, nil, fmt.Errorf("%w: %w", ErrGone, err)
 	}
-	select {
-	case <-ctx.Done():
-		return 0, nil, ctx.Err()
-	case err := <-a.result:
-		return id, a.got, err
+	if err := s.await(ctx, a.result); err != nil {
+		return 0, nil, err
 	}
+	return id, a.got, nil
 }
 
 // Secret asks for a secret.

@@ -398,6 +398,40 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestSilentClient: a client that is stopped keeps no build waiting for ever, whatever it was asked for; one that
+// says something from time to time is waited for.
+func TestSilentClient(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	go func() { _, _ = io.Copy(io.Discard, a) }()
+	s := New(frame.NewWriter(b), openStore(t, t.TempDir()), map[string]string{"context": "id"})
+	s.patience = 20 * time.Millisecond
+	for name, ask := range map[string]func() error{
+		"secret":     func() error { _, err := s.Secret(t.Context(), "s"); return err },
+		"credential": func() error { _, err := s.Credential(t.Context(), "example.org"); return err },
+		"list":       func() error { _, err := s.Tree(t.Context(), "context", solver.TreeOptions{}); return err },
+		"files": func() error {
+			tr := s.store.Contents.New([]tree.Entry{{Entry: session.Entry{Path: "f", Mode: session.ModeReg | 0o644, Size: 1}}}, nil, s.loader("context", 1, nil, false, nil))
+			return tr.Load(t.Context(), []int{0})
+		},
+	} {
+		if err := ask(); !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "has not answered for 20ms") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if len(s.waiting) != 0 {
+		t.Errorf("requests still wait: %v", s.waiting)
+	}
+	s.patience = time.Hour
+	s.heard.Store(time.Now().Add(-2 * time.Hour).UnixNano()) // an answer to what was asked just now may take its time
+	result := make(chan error, 1)
+	result <- nil
+	if err := s.await(t.Context(), result); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestChangedWhileRead has a file grow whenever it is read: at last there is an error that names it.
 func TestChangedWhileRead(t *testing.T) {
 	dir := t.TempDir()

@@ -86,7 +86,7 @@ func (c *Container) Name() string {
 // Rename sets the name and makes it durable. The caller has the claim.
 func (c *Container) Rename(name string) error {
 	old := c.setName(name)
-	if err := c.save(atomicfile.Durable); err != nil {
+	if err := c.save(atomicfile.Durable, c.store.Save); err != nil {
 		c.setName(old)
 		return err
 	}
@@ -104,12 +104,12 @@ func (c *Container) setName(name string) (old string) {
 // counts even where it could not be written: the error is for the log.
 func (c *Container) Update(d atomicfile.Durability, change func(*State)) error {
 	c.turn(change)
-	return c.save(d)
+	return c.save(d, c.store.SaveState)
 }
 
 // save writes the record as it is now, so that of two at once the later one is not overwritten, unless
 // the container has been removed.
-func (c *Container) save(d atomicfile.Durability) error {
+func (c *Container) save(d atomicfile.Durability, save func(*Record, atomicfile.Durability) error) error {
 	c.saving.Lock()
 	defer c.saving.Unlock()
 	c.mu.Lock()
@@ -118,7 +118,7 @@ func (c *Container) save(d atomicfile.Durability) error {
 	if gone {
 		return nil
 	}
-	return c.store.Save(&r, d)
+	return save(&r, d)
 }
 
 // Pass is Update of a container that is removed when it ends: nothing is written. An engine that finds

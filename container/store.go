@@ -20,7 +20,15 @@ import (
 //	DATA/ID/log…         its log
 //	EXEC/ID/record       a --rm container
 //	EXEC/ID/…            the shim's socket and exit record, hosts, resolv.conf, hostname
-type Store struct{ data, exec string }
+//
+// DATA/.reserve holds room on the disk for states that change when it is full.
+type Store struct {
+	data, exec string
+	reserve    *atomicfile.Reserve
+}
+
+// reserveSize is for many times the longest record, in bytes.
+const reserveSize = 256 << 10
 
 // OpenStore makes both directories where they are missing.
 func OpenStore(data, exec string) (*Store, error) {
@@ -29,7 +37,9 @@ func OpenStore(data, exec string) (*Store, error) {
 			return nil, fmt.Errorf("container store: %w", err)
 		}
 	}
-	return &Store{data, exec}, nil
+	s := &Store{data, exec, atomicfile.NewReserve(filepath.Join(data, ".reserve"), reserveSize)}
+	_ = s.reserve.Fill() // a disk that is full, or read-only, still serves; Discard tries again
+	return s, nil
 }
 
 // DataDir is the container's directory on disk.
@@ -59,14 +69,23 @@ func (s *Store) Make(id string) error {
 
 // Save writes a record; the directories are there.
 func (s *Store) Save(r *Record, d atomicfile.Durability) error {
-	if r.Config.AutoRemove {
-		d = atomicfile.Volatile
+	return s.save(r, d, atomicfile.WriteRecord)
+}
+
+// SaveState writes the record of a container whose state has changed, on a full disk too.
+func (s *Store) SaveState(r *Record, d atomicfile.Durability) error {
+	return s.save(r, d, s.reserve.ReplaceRecord)
+}
+
+func (s *Store) save(r *Record, d atomicfile.Durability, write func(string, any, atomicfile.Durability) error) error {
+	if r.Config.AutoRemove { // on another file system than the reserve
+		d, write = atomicfile.Volatile, atomicfile.WriteRecord
 	}
 	path := s.path(r)
 	if err := os.MkdirAll(filepath.Dir(path), 0o710); err != nil { // the exec root goes with a reboot
 		return err
 	}
-	return atomicfile.WriteRecord(path, r, d)
+	return write(path, r, d)
 }
 
 // Destroy removes all that a container has on disk, whatever is there of it. It is idempotent.
@@ -77,6 +96,7 @@ func (s *Store) Destroy(id string) error {
 // Discard is Destroy, but for the data on disk, which is moved to TRASH/ID: deleting it can take time,
 // and is the caller's. It is idempotent.
 func (s *Store) Discard(id, trash string) error {
+	defer func() { _ = s.reserve.Fill() }() // of what this gave back
 	if err := errors.Join(s.unname(id), os.RemoveAll(s.ExecDir(id))); err != nil {
 		return err
 	}

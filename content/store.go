@@ -66,7 +66,7 @@ func Open(root string) (*Store, error) {
 		if resumable(e.Name()) && time.Since(info.ModTime()) < keepUnfinished {
 			continue
 		}
-		if err := os.Remove(filepath.Join(s.incoming(), e.Name())); err != nil {
+		if err := os.Remove(filepath.Join(s.incoming(), e.Name())); err != nil && !errors.Is(err, unix.EROFS) {
 			return nil, fmt.Errorf("content store: sweep: %w", err)
 		}
 	}

@@ -69,6 +69,8 @@ type Engine struct {
 	filters  filters
 	execs    execs
 
+	recovered bool // Open has come to its end
+
 	// life ends with Close; work in the background runs under it and is waited for.
 	life context.Context
 	end  context.CancelFunc
@@ -96,6 +98,12 @@ func Open(ctx context.Context, opts Options) (_ *Engine, err error) {
 
 	if err := e.lock(); err != nil {
 		return nil, err
+	}
+	if err := e.enterNamespace(); err != nil {
+		return nil, err
+	}
+	if err := e.shareExecRoot(); err != nil {
+		e.log.Warn("layers that are removed may keep their room on the disk while other mount namespaces see them", "error", err)
 	}
 	if e.machine, err = lookAtMachine(); err != nil {
 		return nil, err
@@ -145,6 +153,7 @@ func Open(ctx context.Context, opts Options) (_ *Engine, err error) {
 	if err := e.recover(ctx); err != nil {
 		return nil, err
 	}
+	e.recovered = true
 	undo.Cancel()
 	return e, nil
 }
@@ -178,10 +187,19 @@ func (e *Engine) Close(ctx context.Context) error {
 	if e.content != nil {
 		e.content.Close()
 	}
+	var left bool
+	if e.recovered {
+		var err error
+		left, err = e.leaveNamespace()
+		errs = append(errs, err)
+	}
 	for _, f := range e.locks {
 		errs = append(errs, f.Close())
 	}
 	e.locks = nil
+	if left {
+		errs = append(errs, e.unshareExecRoot())
+	}
 	return errors.Join(errs...)
 }
 

@@ -21,7 +21,7 @@ func (e *Engine) lock() error {
 		if err := os.MkdirAll(root, 0o711); err != nil {
 			return fmt.Errorf("root directory: %w", err)
 		}
-		f, err := os.OpenFile(filepath.Join(root, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+		f, err := openLock(filepath.Join(root, "lock"))
 		if err != nil {
 			return fmt.Errorf("lock %s: %w", root, err)
 		}
@@ -32,14 +32,21 @@ func (e *Engine) lock() error {
 			}
 			return fmt.Errorf("lock %s: %w", root, err)
 		}
-		if err := f.Truncate(0); err != nil {
-			return fmt.Errorf("lock %s: %w", root, err)
-		}
-		if _, err := fmt.Fprintf(f, "%d\n", os.Getpid()); err != nil {
-			return fmt.Errorf("lock %s: %w", root, err)
+		pid := fmt.Sprintf("%d\n", os.Getpid())
+		if _, err := f.WriteAt([]byte(pid), 0); err == nil { // over what is there: the disk may be full, or read-only
+			_ = f.Truncate(int64(len(pid))) // only a message says it
 		}
 	}
 	return nil
+}
+
+// openLock opens a lock's file. On a read-only disk it is there already, and can be locked as well.
+func openLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, unix.EROFS) {
+		return os.Open(path)
+	}
+	return f, err
 }
 
 func holder(f *os.File) string {

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-engine/berth/internal/deeptree"
 	"github.com/berth-engine/berth/layer/erofs"
@@ -112,7 +113,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		s.sweepUnpacked,
 		ctx.Err,
 	} {
-		if err := sweep(); err != nil {
+		if err := sweep(); err != nil && !errors.Is(err, unix.EROFS) { // a read-only disk still serves what is whole
 			return nil, fmt.Errorf("sweep the layer store at %s: %w", root, err)
 		}
 	}

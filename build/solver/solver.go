@@ -67,8 +67,8 @@ func New(ctx context.Context, opts Options) (*Solver, error) {
 	if err := detachLeftOver(steps); err != nil { // of a killed engine
 		return nil, err
 	}
-	switch old, err := discard(opts.Root, steps); {
-	case errors.Is(err, os.ErrNotExist):
+	switch old, err := discardFull(opts.Root, steps); {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.EROFS): // on a read-only disk nothing is built
 	case err != nil:
 		return nil, err
 	case old == steps: // names are used again: nothing may be left
@@ -93,6 +93,15 @@ func New(ctx context.Context, opts Options) (*Solver, error) {
 	}
 	s.background.Go(func() { s.remove(discarded) })
 	return s, nil
+}
+
+// discardFull is discard of a directory in which something is. An empty one stays as it is: a full disk may have no
+// room for another.
+func discardFull(root, dir string) (old string, err error) {
+	if names, err := os.ReadDir(dir); err == nil && len(names) == 0 {
+		return "", nil
+	}
+	return discard(root, dir)
 }
 
 // discard gives a directory a name in root under which nobody looks for it, and the next New deletes it

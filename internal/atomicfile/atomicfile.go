@@ -72,14 +72,22 @@ func SyncDir(dir string) error {
 // WriteRecord replaces path by the JSON of v and a checksum of it: one line of JSON, then
 // "sha256:HEX" and a newline.
 func WriteRecord(path string, v any, d Durability) error {
-	b, err := json.Marshal(v)
+	b, err := encode(v)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
+	return Write(path, b, 0o600, d)
+}
+
+// encode returns the content of a record's file.
+func encode(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
 	sum := sha256.Sum256(b)
 	b = append(b, "\nsha256:"...)
-	b = append(hex.AppendEncode(b, sum[:]), '\n')
-	return Write(path, b, 0o600, d)
+	return append(hex.AppendEncode(b, sum[:]), '\n'), nil
 }
 
 // ReadRecord reads into v what WriteRecord wrote. The error wraps ErrDamaged where the checksum does

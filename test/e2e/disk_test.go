@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
@@ -21,7 +23,7 @@ func cmdDisk(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.MkdirAll(data, 0o711))
 	for _, cmd := range [][]string{
 		{"mkfs.ext4", "-q", "-m", "0", file, args[0]}, // nothing is kept back for root: full is full
-		{"mount", "-o", "loop", file, data},
+		{"mount", "-o", "loop,errors=remount-ro", file, data},
 	} {
 		if out, err := exec.Command(cmd[0], cmd[1:]...).CombinedOutput(); err != nil {
 			ts.Fatalf("%s: %v: %s", cmd[0], err, out)
@@ -34,6 +36,18 @@ func cmdDisk(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		_ = os.Remove(file)
 	})
+}
+
+// cmdBreakDisk makes the disk of the story read-only as the kernel does when it finds damage.
+func cmdBreakDisk(ts *testscript.TestScript, _ bool, _ []string) {
+	data := filepath.Join(ownDir(ts), "data")
+	out, err := exec.Command("findmnt", "-n", "-o", "SOURCE", data).Output()
+	ts.Check(err)
+	trigger := filepath.Join("/sys/fs/ext4", filepath.Base(strings.TrimSpace(string(out))), "trigger_fs_error")
+	ts.Check(os.WriteFile(trigger, []byte("bte2e"), 0))
+	if err := os.WriteFile(filepath.Join(data, "written"), nil, 0o600); !errors.Is(err, unix.EROFS) {
+		ts.Fatalf("the disk was broken and takes files: %v", err)
+	}
 }
 
 // cmdFlip changes one bit of a file: flip FILE OFFSET. An offset below zero counts from the end.

@@ -15,6 +15,7 @@ import (
 
 // TestStories runs the files of testdata. In a story, berth and docker speak to the shared engine; $BASE
 // is an image, $REGISTRY a registry, $REGISTRY_DATA its directory, $N a number that no other story has, for names.
+// A story with an engine of its own has its roots in $DATA and $EXEC, and its containers' cgroup in $CGROUP.
 func TestStories(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -25,6 +26,7 @@ func TestStories(t *testing.T) {
 			"status":     cmdStatus,
 			"engine":     cmdEngine,
 			"capture":    cmdCapture,
+			"breakdisk":  cmdBreakDisk,
 			"disk":       cmdDisk,
 			"flip":       cmdFlip,
 			"manyfiles":  cmdManyFiles,
@@ -117,6 +119,7 @@ func cmdEngine(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Setenv("DOCKER_HOST", d.host())
 		ts.Setenv("DATA", filepath.Join(d.dir, "data"))
 		ts.Setenv("EXEC", filepath.Join(d.dir, "exec"))
+		ts.Setenv("CGROUP", cgroupPrefix()+filepath.Base(d.dir))
 		if args[0] == "start" {
 			ts.Defer(func() {
 				if err := mine.stop(); err != nil {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/berth-engine/berth/build/cache"
 )
 
@@ -78,12 +80,31 @@ func (b *Builder) ownLayer(r *cache.Record) int64 {
 
 // PruneOptions say what to throw away.
 type PruneOptions struct {
-	All       bool          // everything; else what was not used for a week
-	OlderThan time.Duration // only what was not used for so long
+	All       bool                     // what images stand on, too: they stay, but are built from the beginning the next time
+	OlderThan time.Duration            // only what was not used for so long
+	InImage   func(digest.Digest) bool // tells whether an image has a layer; nil: none has
 }
 
-// unusedFor is how long something must not have been used to go without All.
-const unusedFor = 7 * 24 * time.Hour
+// spares tells whether a record stays without All: the result of its step is in an image (BuildKit calls it shared),
+// or it takes no room and was of use not long ago.
+func (o PruneOptions) spares(r *cache.Record) bool {
+	if o.All {
+		return false
+	}
+	results := 0
+	for _, layers := range r.Outputs {
+		if len(layers) == 0 {
+			continue
+		}
+		if results++; o.InImage != nil && o.InImage(layers[len(layers)-1].DiffID) {
+			return true
+		}
+	}
+	return results == 0 && time.Since(r.Used) < weightlessFor
+}
+
+// weightlessFor is for how long records without layers stay: they tell what others stand on.
+const weightlessFor = 7 * 24 * time.Hour
 
 // Prune forgets records and deletes contexts' files and cache mounts that are not in use; layers that
 // only the cache held are the caller's to delete afterwards, also after an error (they are no longer in
@@ -94,12 +115,8 @@ func (b *Builder) Prune(ctx context.Context, opts PruneOptions) (int64, error) {
 		return 0, err
 	}
 	defer leave()
-	age := opts.OlderThan
-	if !opts.All && age == 0 {
-		age = unusedFor
-	}
-	before := time.Now().Add(-age)
-	if age == 0 {
+	before := time.Now().Add(-opts.OlderThan)
+	if opts.OlderThan == 0 {
 		before = time.Now().Add(time.Hour) // records are dated to the hour
 	}
 	mounts, err := b.solver.PruneCacheMounts(ctx, before)
@@ -113,7 +130,7 @@ func (b *Builder) Prune(ctx context.Context, opts PruneOptions) (int64, error) {
 	}
 	var old []cache.ID
 	for _, r := range records {
-		if r.Used.Before(before) {
+		if r.Used.Before(before) && !opts.spares(r) {
 			old = append(old, r.ID)
 		}
 	}

@@ -182,13 +182,19 @@ type RemovedImage struct{ Untagged, Deleted string }
 // blobs and those of its layers that nothing else uses. A container that was made of it is
 // errdefs.ErrConflict without force; a running one always.
 func (e *Engine) RemoveImage(ctx context.Context, user string, force bool) (done []RemovedImage, err error) {
+	done, _, err = e.removeImage(ctx, user, force)
+	return done, err
+}
+
+// removeImage is RemoveImage; deleted are the layers and blobs that went.
+func (e *Engine) removeImage(ctx context.Context, user string, force bool) (done []RemovedImage, deleted []digest.Digest, err error) {
 	id, err := e.images.Resolve(user)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	names, err := e.images.Names()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	mine := names[id]
 	ref, byName := namedIn(user, mine)
@@ -198,39 +204,39 @@ func (e *Engine) RemoveImage(ctx context.Context, user string, force bool) (done
 		})
 		if len(others) > 0 {
 			if err := e.images.Untag(ref); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			e.events.publish("image", "untag", id.String(), map[string]string{"name": reference.FamiliarString(ref)})
-			return []RemovedImage{{Untagged: reference.FamiliarString(ref)}}, nil
+			return []RemovedImage{{Untagged: reference.FamiliarString(ref)}}, nil, nil
 		}
 	} else if tagged := repositories(mine); len(tagged) > 1 && !force {
-		return nil, fmt.Errorf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories: %w", short(id), errdefs.ErrConflict)
+		return nil, nil, fmt.Errorf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories: %w", short(id), errdefs.ErrConflict)
 	}
 	if err := e.unused(id, byName, force); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	img, err := e.images.Get(id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, n := range mine {
 		if err := e.images.Untag(n); err != nil && !errdefs.IsNotFound(err) {
-			return done, err
+			return done, deleted, err
 		}
 		done = append(done, RemovedImage{Untagged: reference.FamiliarString(n)})
 	}
 	if err := e.images.Remove(id); err != nil {
-		return done, err
+		return done, deleted, err
 	}
 	e.events.publish("image", "delete", id.String(), map[string]string{"name": id.String()})
 	done = append(done, RemovedImage{Deleted: id.String()})
-	deleted, err := e.collect(ctx, belongings(img))
+	deleted, err = e.collect(ctx, belongings(img))
 	for _, d := range deleted {
 		if slices.Contains(img.DiffIDs, d) {
 			done = append(done, RemovedImage{Deleted: d.String()})
 		}
 	}
-	return done, err
+	return done, deleted, err
 }
 
 // unused refuses to delete an image that a container was made of.

@@ -212,25 +212,33 @@ func (e *Engine) PruneImages(ctx context.Context, keep func(Image) bool) (p Prun
 		if img.Containers > 0 || keep(img) {
 			continue
 		}
-		sizes := map[string]int64{}
-		for _, d := range img.DiffIDs {
-			if l, err := e.layers.Get(d); err == nil {
-				sizes[d.String()] = l.Size
-			}
-		}
-		done, err := e.RemoveImage(ctx, img.ID.String(), true)
+		sizes := e.sizes(belongings(img.Image))
+		done, deleted, err := e.removeImage(ctx, img.ID.String(), true)
 		if errdefs.IsConflict(err) || errdefs.IsNotFound(err) {
 			continue
 		}
 		if err != nil {
 			return p, err
 		}
-		for _, d := range done {
-			p.Reclaimed += sizes[d.Deleted]
+		for _, d := range deleted {
+			p.Reclaimed += sizes[d]
 		}
 		p.Images = append(p.Images, done...)
 	}
 	return p, nil
+}
+
+// sizes are the bytes that layers and blobs take on the disk.
+func (e *Engine) sizes(all []digest.Digest) map[digest.Digest]int64 {
+	sizes := map[digest.Digest]int64{}
+	for _, d := range all {
+		if l, err := e.layers.Get(d); err == nil {
+			sizes[d] = l.Size
+		} else if b, err := e.content.Info(d); err == nil {
+			sizes[d] = b.Size
+		}
+	}
+	return sizes
 }
 
 // PruneVolumes removes volumes that no container mounts and keep says false of.
@@ -272,18 +280,24 @@ func (e *Engine) PruneNetworks(ctx context.Context, keep func(network.Network) b
 	return p, nil
 }
 
-// PruneBuild throws away what the build cache doesn't need.
+// PruneBuild throws away the build cache: without o.All, what no image stands on.
 func (e *Engine) PruneBuild(ctx context.Context, o build.PruneOptions) (p Pruned, err error) {
 	before, err := e.builder.Layers(ctx)
 	if err != nil {
 		return p, err
 	}
-	sizes := map[digest.Digest]int64{}
-	for _, d := range before {
-		if l, err := e.layers.Get(d); err == nil {
-			sizes[d] = l.Size
+	sizes := e.sizes(before)
+	images, err := e.images.List()
+	if err != nil {
+		return p, err
+	}
+	inImage := map[digest.Digest]bool{}
+	for _, img := range images {
+		for _, d := range img.DiffIDs {
+			inImage[d] = true
 		}
 	}
+	o.InImage = func(d digest.Digest) bool { return inImage[d] }
 	var failed error
 	p.Reclaimed, failed = e.builder.Prune(ctx, o)
 	deleted, err := e.collect(ctx, before) // in any case: of what the cache has forgotten nobody else knows

@@ -13,6 +13,7 @@ import (
 	"github.com/berth-engine/berth/registry"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/auxprogress"
 	"github.com/moby/moby/api/types/jsonstream"
 )
 
@@ -212,6 +213,9 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request, name string) error
 		return err
 	}
 	o := engine.PushOptions{}
+	if o.Platform, err = platform(r.URL.Query().Get("platform")); err != nil {
+		return err
+	}
 	if o.Credentials, err = credentials(r.Header.Get("X-Registry-Auth")); err != nil {
 		return err
 	}
@@ -261,12 +265,23 @@ func (s *Server) pushOne(ctx context.Context, ref reference.Named, o engine.Push
 	}
 	begin()
 	tag := ref.(reference.Tagged).Tag()
-	lines.send(jsonstream.Message{Status: fmt.Sprintf("%s: digest: %s size: %d", tag, pushed.Digest, pushed.Size)})
-	aux, err := json.Marshal(map[string]any{"Tag": tag, "Digest": pushed.Digest.String(), "Size": pushed.Size})
-	if err != nil {
-		return lines.fail(err)
+	if pushed.InsteadOf != nil { // Docker's client makes a note of it
+		err := lines.aux(auxprogress.ManifestPushedInsteadOfIndex{ManifestPushedInsteadOfIndex: true, OriginalIndex: *pushed.InsteadOf, SelectedManifest: pushed.Root})
+		if err != nil {
+			return err
+		}
 	}
-	raw := json.RawMessage(aux)
-	lines.send(jsonstream.Message{Aux: &raw})
+	lines.send(jsonstream.Message{Status: fmt.Sprintf("%s: digest: %s size: %d", tag, pushed.Root.Digest, pushed.Root.Size)})
+	return lines.aux(map[string]any{"Tag": tag, "Digest": pushed.Root.Digest.String(), "Size": pushed.Root.Size})
+}
+
+// aux sends what is for programs.
+func (l *lines) aux(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return l.fail(err)
+	}
+	raw := json.RawMessage(b)
+	l.send(jsonstream.Message{Aux: &raw})
 	return nil
 }

@@ -130,7 +130,7 @@ func (a *App) importImage(ctx context.Context, source string, q url.Values) erro
 		defer in.Close()
 		req.Body = in
 	}
-	return a.followReport(ctx, engine, req, a.Out, false)
+	return a.followReport(ctx, engine, req, a.Out, false, nil)
 }
 
 var errEmptyPassword = errors.New("the password is empty")

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -71,7 +72,7 @@ func (a *App) pull(ctx context.Context, o pullOptions, ref string) error {
 	if err != nil {
 		return err
 	}
-	return a.followReport(ctx, engine, client.Request{Method: "POST", Path: "/images/create", Query: q, Header: authHeader(auth)}, o.out, o.quiet)
+	return a.followReport(ctx, engine, client.Request{Method: "POST", Path: "/images/create", Query: q, Header: authHeader(auth)}, o.out, o.quiet, nil)
 }
 
 func authHeader(auth string) map[string]string {
@@ -81,14 +82,17 @@ func authHeader(auth string) map[string]string {
 	return map[string]string{"X-Registry-Auth": auth}
 }
 
-// followReport makes a request whose answer is a report of progress, and shows it.
-func (a *App) followReport(ctx context.Context, engine *client.Client, req client.Request, out io.Writer, quiet bool) error {
+// followReport makes a request whose answer is a report of progress, and shows it. aux, which may be nil, gets
+// what it carries for programs.
+func (a *App) followReport(ctx context.Context, engine *client.Client, req client.Request, out io.Writer, quiet bool, aux func(json.RawMessage)) error {
 	resp, err := engine.Do(ctx, req)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	return a.progressTo(out, quiet).Copy(resp.Body)
+	report := a.progressTo(out, quiet)
+	report.Aux = aux
+	return report.Copy(resp.Body)
 }
 
 type pushOptions struct {
@@ -141,13 +145,38 @@ func (a *App) push(ctx context.Context, o pushOptions, ref string) error {
 		return err
 	}
 	req := client.Request{Method: "POST", Path: client.ImagePath(name, "/push"), Query: q, Header: authHeader(auth)}
-	if err := a.followReport(ctx, engine, req, a.Out, o.quiet); err != nil {
+	var notes []string
+	note := func(aux json.RawMessage) {
+		if n := pushNote(aux); n != "" {
+			notes = append(notes, n)
+		}
+	}
+	if err := a.followReport(ctx, engine, req, a.Out, o.quiet, note); err != nil {
 		return err
+	}
+	for _, n := range notes {
+		fmt.Fprintln(a.Err, n)
 	}
 	if o.quiet && !o.all {
 		a.printf("%s\n", canonical(name+":"+tag))
 	}
 	return nil
+}
+
+// pushNote is a sentence where not the index was pushed that the image came by.
+func pushNote(aux json.RawMessage) string {
+	type descriptor struct {
+		Digest string `json:"digest"`
+	}
+	var m struct {
+		Instead  bool       `json:"manifestPushedInsteadOfIndex"`
+		Index    descriptor `json:"originalIndex"`
+		Manifest descriptor `json:"selectedManifest"`
+	}
+	if json.Unmarshal(aux, &m) != nil || !m.Instead {
+		return ""
+	}
+	return fmt.Sprintf("Not everything that the index %s leads to is on this machine: only the image %s of one platform was pushed", m.Index.Digest, m.Manifest.Digest)
 }
 
 func errDigestTag(ref string) error {

@@ -377,47 +377,83 @@ func (o *outgoing) Repositories(_ context.Context, desc ocispec.Descriptor) []re
 
 // PushOptions say how an image is pushed.
 type PushOptions struct {
+	// Platform is the one that is pushed, without the index that the image came by. nil: the index, where
+	// everything that it leads to is here, else what the name stands for.
+	Platform    *ocispec.Platform
 	Credentials registry.Credentials
 	Progress    func(registry.Event)
 }
 
-// Push stores an image under its name at its registry and returns the manifest's descriptor there.
-func (e *Engine) Push(ctx context.Context, ref reference.Named, o PushOptions) (ocispec.Descriptor, error) {
+// Pushed is what a push stored.
+type Pushed struct {
+	Root ocispec.Descriptor // a manifest or an index
+	// InsteadOf is the index that the image came by, where a manifest was pushed because not all is here.
+	InsteadOf *ocispec.Descriptor
+}
+
+// Push stores an image under its name at its registry.
+func (e *Engine) Push(ctx context.Context, ref reference.Named, o PushOptions) (Pushed, error) {
 	ref = reference.TagNameOnly(ref)
 	id, err := e.images.Lookup(ref)
 	if errdefs.IsNotFound(err) {
-		return ocispec.Descriptor{}, fmt.Errorf("An image does not exist locally with the tag: %s: %w", reference.FamiliarName(ref), errdefs.ErrNotFound) //nolint:staticcheck // Docker's sentence
+		return Pushed{}, fmt.Errorf("An image does not exist locally with the tag: %s: %w", reference.FamiliarName(ref), errdefs.ErrNotFound) //nolint:staticcheck // Docker's sentence
 	}
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return Pushed{}, err
 	}
 	img, err := e.images.Get(id)
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return Pushed{}, err
 	}
 	l := e.leases.lease()
 	defer l.end()
-	l.hold(belongings(img)...)
-	root, err := e.manifestOf(ctx, img)
+	p, err := e.pushRoot(ctx, l, &img, o.Platform)
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return Pushed{}, err
 	}
 	client := e.registry
 	if o.Credentials != nil {
 		client = client.As(o.Credentials)
 	}
-	if err := client.Push(ctx, ref, root, (*outgoing)(e), registry.PushOptions{Progress: o.Progress}); err != nil {
-		return ocispec.Descriptor{}, err
+	if err := client.Push(ctx, ref, p.Root, (*outgoing)(e), registry.PushOptions{Progress: o.Progress}); err != nil {
+		return Pushed{}, err
 	}
-	digested, err := reference.WithDigest(reference.TrimNamed(ref), root.Digest)
+	digested, err := reference.WithDigest(reference.TrimNamed(ref), p.Root.Digest)
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return Pushed{}, err
 	}
 	if _, err := e.images.Tag(digested, img.ID); err != nil {
-		return ocispec.Descriptor{}, err
+		return Pushed{}, err
 	}
 	e.events.publish("image", "push", reference.FamiliarString(ref), map[string]string{"name": reference.FamiliarName(ref)})
-	return root, nil
+	return p, nil
+}
+
+// pushRoot says what is pushed of img, or, with a platform, of the image that img becomes. It is on the lease.
+func (e *Engine) pushRoot(ctx context.Context, l *lease, img *image.Image, platform *ocispec.Platform) (Pushed, error) {
+	var err error
+	if platform != nil {
+		if *img, err = e.ofPlatform(*img, *platform); err != nil {
+			return Pushed{}, err
+		}
+	}
+	l.hold(belongings(*img)...)
+	if img.Index == nil || platform != nil {
+		root, err := e.manifestOf(ctx, *img)
+		return Pushed{Root: root}, err
+	}
+	others, err := e.sameIndex(*img)
+	if err != nil {
+		return Pushed{}, err
+	}
+	for _, i := range others {
+		l.hold(belongings(i)...)
+	}
+	if e.wholeIndex(*img.Index) {
+		return Pushed{Root: *img.Index}, nil
+	}
+	root, err := e.manifestOf(ctx, *img)
+	return Pushed{Root: root, InsteadOf: img.Index}, err
 }
 
 // Login checks a credential with a registry.

@@ -56,9 +56,19 @@ func (e *Engine) rootOf(ctx context.Context, c *instance) (root *os.File, releas
 	return root, unclaim, nil
 }
 
-// mountVolumes attaches a stopped container's volumes and binds below its detached root, so that cp
-// sees what the container would.
+// mountVolumes attaches a stopped container's volumes and binds, and the engine's files that it had, below its
+// detached root, so that cp sees what the container would.
 func (e *Engine) mountVolumes(c *instance, root *os.File) error {
+	for name, target := range e.files(c) {
+		tree, err := mounttree.ClonePath(name, mounttree.Options{})
+		if err == nil {
+			err = attachIn(root, target, tree)
+			tree.Close()
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // not started yet
+			return fmt.Errorf("mount %s: %w", target, err)
+		}
+	}
 	for _, m := range c.Config().Mounts {
 		var (
 			tree *os.File

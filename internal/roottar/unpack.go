@@ -33,8 +33,8 @@ type Owner struct{ UID, GID int }
 
 // Unpack unpacks a tar into the directory dest below root. Entry names are relative to dest; one with
 // ".." in it, and a hard link to what is not there, are errdefs.ErrInvalidArgument. What is
-// there already is replaced, directories are merged. Parents that the tar doesn't have are made
-// with mode 0755. Of extended attributes capabilities, ACLs and user.* are set; others are the host's.
+// there already is replaced, directories are merged; a mount point is not replaced: errdefs.ErrConflict.
+// Parents that the tar doesn't have are made with mode 0755. Of extended attributes capabilities, ACLs and user.* are set; others are the host's.
 // A tar of more than maxNames names, or of directories that take more than maxHeld to remember, is
 // errdefs.ErrInvalidArgument too: what came before is there then.
 func Unpack(ctx context.Context, root *os.File, dest string, r io.Reader, o UnpackOptions) error {
@@ -43,7 +43,9 @@ func Unpack(ctx context.Context, root *os.File, dest string, r io.Reader, o Unpa
 		return err
 	}
 	defer to.Close()
-	return newUnpacker(to, o).all(ctx, tar.NewReader(r))
+	u := newUnpacker(to, o)
+	u.dest = path.Clean("/" + dest)
+	return u.all(ctx, tar.NewReader(r))
 }
 
 func newUnpacker(root *os.File, o UnpackOptions) *unpacker {
@@ -72,6 +74,7 @@ type unpacker struct {
 	// root is where names are relative to. Links on the way are followed inside it: a link that leads
 	// out of dest into the rest of the container's tree therefore ends at dest.
 	root    *os.File
+	dest    string // for messages
 	options UnpackOptions
 	dirs    []dirTime // are set at the end
 
@@ -225,6 +228,9 @@ func (u *unpacker) clear(parent *os.File, base string, h *tar.Header, name strin
 		what := map[bool]string{true: "a directory", false: "a non-directory"}
 		return fmt.Errorf("cannot overwrite %s with %s: %s: %w", what[isDir], what[wantDir], name, errdefs.ErrInvalidArgument)
 	}
+	if mounted(parent, base) {
+		return fmt.Errorf("%s cannot be replaced, it is a mount point: %w: %w", path.Join(u.dest, name), unix.EBUSY, errdefs.ErrConflict)
+	}
 	if !isDir {
 		err = unix.Unlinkat(int(parent.Fd()), base, 0)
 	} else {
@@ -234,6 +240,14 @@ func (u *unpacker) clear(parent *os.File, base string, h *tar.Header, name strin
 		return &fs.PathError{Op: "replace", Path: name, Err: err}
 	}
 	return nil
+}
+
+// mounted tells whether something is mounted on an entry. The kernel would say EBUSY of it only in the mount namespace
+// where it is: in another one it takes the mount away, and what is written then is under where it was.
+func mounted(parent *os.File, base string) bool {
+	var st unix.Statx_t
+	err := unix.Statx(int(parent.Fd()), base, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, 0, &st)
+	return err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 }
 
 func (u *unpacker) make(parent *os.File, base string, h *tar.Header, content io.Reader) error {

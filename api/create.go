@@ -495,7 +495,8 @@ func networkOf(in dockercontainer.CreateRequest, old older) (container.Network, 
 		}
 	}
 	slices.SortStableFunc(n.Published, func(a, b container.Publish) int { return comparePorts(a.Port, b.Port) })
-	return n, endpoints(&n, in.NetworkingConfig, old.MacAddress)
+	endpoints(&n, in.NetworkingConfig, old.MacAddress)
+	return n, nil
 }
 
 func comparePorts(a, b container.Port) int {
@@ -521,9 +522,9 @@ func hostPort(s string) (first, last uint16, err error) {
 }
 
 // endpoints are what was asked of each network, that of the network mode first.
-func endpoints(n *container.Network, cfg *network.NetworkingConfig, mac string) error {
+func endpoints(n *container.Network, cfg *network.NetworkingConfig, mac string) {
 	if _, joins := container.Joins(n.Mode); joins {
-		return nil
+		return
 	}
 	main := container.Endpoint{Network: n.Mode, MAC: mac}
 	var others []container.Endpoint
@@ -556,5 +557,4 @@ func endpoints(n *container.Network, cfg *network.NetworkingConfig, mac string) 
 		}
 	}
 	n.Endpoints = append([]container.Endpoint{main}, others...)
-	return nil
 }

@@ -274,7 +274,7 @@ func (s *Server) copyLogs(ctx context.Context, c engine.Container, o jsonlog.Rea
 	stdout, stderr := outputs(w, tty)
 	for {
 		entry, err := log.Next(ctx)
-		if err == io.EOF || err != nil && ctx.Err() != nil {
+		if errors.Is(err, io.EOF) || err != nil && ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {

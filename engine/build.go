@@ -294,7 +294,7 @@ func (e *Engine) stepSpec(c *instance, s solver.ExecSpec, sandbox *network.Sandb
 	for _, m := range s.Mounts {
 		own = append(own, runtime.Mount{Destination: m.Dest, Tree: m.Tree})
 	}
-	if err := e.writeFiles(c, sandbox); err != nil {
+	if err := e.writeFiles(c); err != nil {
 		return nil, own, err
 	}
 	if err := os.Remove(filepath.Join(e.store.ExecDir(c.ID), hostnameFile)); err != nil { // a step's image keeps its own

@@ -44,7 +44,7 @@ func (e *Engine) Create(ctx context.Context, req CreateRequest) (id string, warn
 
 func (e *Engine) create(ctx context.Context, req CreateRequest) (_ *instance, warnings []string, err error) {
 	cfg := req.Config
-	img, imageConfig, err := e.imageFor(ctx, cfg.Image, req.Platform)
+	img, imageConfig, err := e.imageFor(cfg.Image, req.Platform)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -106,7 +106,7 @@ func is32(architecture string) bool {
 }
 
 // imageFor finds an image that is here, and checks that it is for the platform that was asked for.
-func (e *Engine) imageFor(ctx context.Context, name string, platform *ocispec.Platform) (image.Image, *image.Config, error) {
+func (e *Engine) imageFor(name string, platform *ocispec.Platform) (image.Image, *image.Config, error) {
 	id, err := e.images.Resolve(name)
 	if err != nil {
 		return image.Image{}, nil, err

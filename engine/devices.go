@@ -87,7 +87,7 @@ func node(path, at string) (specs.LinuxDevice, bool, error) {
 	if err := unix.Lstat(path, &st); err != nil {
 		return specs.LinuxDevice{}, false, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
-	kind := ""
+	var kind string
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFCHR:
 		kind = "c"

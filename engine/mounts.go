@@ -24,7 +24,7 @@ import (
 
 // mounts opens what is mounted over the rootfs, as descriptors, parents before children. The caller
 // closes them, also those beside an error.
-func (e *Engine) mounts(ctx context.Context, c *instance) (all []runtime.Mount, err error) {
+func (e *Engine) mounts(c *instance) (all []runtime.Mount, err error) {
 	cfg := c.Config()
 	add := func(target string, tree *os.File, err error) error {
 		if err != nil {

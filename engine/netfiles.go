@@ -118,7 +118,7 @@ const (
 )
 
 // writeFiles writes hosts, hostname and resolv.conf into the container's run-time directory.
-func (e *Engine) writeFiles(c *instance, sandbox *network.Sandbox) error {
+func (e *Engine) writeFiles(c *instance) error {
 	if _, joins := container.Joins(c.Config().Network.Mode); joins {
 		return nil // the other container's are mounted
 	}

@@ -174,7 +174,7 @@ func (e *Engine) launch(ctx context.Context, c *instance, attach *runtime.Attach
 		return nil, err
 	}
 	files.add(sandbox)
-	if err := e.writeFiles(c, sandbox); err != nil {
+	if err := e.writeFiles(c); err != nil {
 		return nil, err
 	}
 	in, err := e.inputs(c, who)
@@ -188,7 +188,7 @@ func (e *Engine) launch(ctx context.Context, c *instance, attach *runtime.Attach
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := e.mounts(ctx, c)
+	mounts, err := e.mounts(c)
 	for _, m := range mounts {
 		files.add(m.Tree)
 	}

@@ -2,6 +2,7 @@ package layer
 
 import (
 	"archive/tar"
+	"errors"
 	"os"
 	"slices"
 	"strconv"
@@ -67,7 +68,7 @@ func attributesOf(f *os.File) (attributes, error) {
 		}
 		value, err := getxattr(f, name)
 		switch {
-		case err == unix.ENODATA: // gone meanwhile
+		case errors.Is(err, unix.ENODATA): // gone meanwhile
 		case err != nil:
 			return a, &os.PathError{Op: "read the attribute " + name + " of", Path: f.Name(), Err: err}
 		case name == xattrOpaque:

@@ -256,7 +256,7 @@ func attachLoop(file string, dio bool) (*os.File, error) {
 			return dev, nil
 		}
 		dev.Close()
-		if err != unix.EBUSY { // else somebody took it between the two calls
+		if !errors.Is(err, unix.EBUSY) { // else somebody took it between the two calls
 			return nil, &os.PathError{Op: "configure", Path: dev.Name(), Err: err}
 		}
 	}

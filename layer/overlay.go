@@ -127,7 +127,7 @@ func (m overlayMount) create(via string) (*os.File, error) {
 	for i, lower := range m.lowers {
 		if err := setDir(fd, via, "lowerdir+", lower); err != nil {
 			// EOPNOTSUPP: Linux 6.1 passes overlayfs strings only
-			if i == 0 && (err == unix.EINVAL || err == unix.EBADF || err == unix.ENOSYS || err == unix.EOPNOTSUPP) {
+			if i == 0 && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EBADF) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP)) {
 				return nil, fmt.Errorf("%w: lowerdir+: %w", errOtherWay, err)
 			}
 			return nil, contextError(fd, fmt.Sprintf("lower layer %s", lower.Name()), err)

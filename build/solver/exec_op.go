@@ -311,7 +311,7 @@ var ownMounts = []struct {
 // layer; what is made in another mount (a cache mount below a cache mount) stays there.
 func (x *exec) mountPoints() error {
 	t := newTarget(x.root.root, x.created)
-	defer t.close() //nolint:errcheck // an O_PATH descriptor
+	defer t.close() // an O_PATH descriptor
 	for _, own := range ownMounts {
 		p, err := x.mountPoint(t, own.path, own.dir)
 		if err != nil {
@@ -345,7 +345,7 @@ func (x *exec) pointOf(t *target, m *Mount, i int, at string, dir bool) error {
 			continue
 		}
 		in := newTarget(above.Tree, x.created)
-		defer in.close() //nolint:errcheck // an O_PATH descriptor
+		defer in.close() // an O_PATH descriptor
 		p, err := x.mountPoint(in, rest, dir)
 		m.Dest = above.Dest + "/" + p
 		return err

@@ -33,7 +33,7 @@ func (s *Solver) cloneTree(root *os.File, p string) (*os.File, error) {
 	}
 	defer at.Close()
 	f, err := openTree(at)
-	if err == unix.EINVAL || s.attachFirst && err == nil {
+	if errors.Is(err, unix.EINVAL) || s.attachFirst && err == nil {
 		// Before Linux 6.15 only what is attached somewhere can be cloned.
 		if err == nil {
 			_ = f.Close()
@@ -116,7 +116,7 @@ func tmpfs(options map[string]string) (_ *os.File, err error) {
 		} else {
 			err = unix.FsconfigSetString(ctx, k, v)
 		}
-		if err == unix.EINVAL && k == "noswap" { // Linux 6.4 and later
+		if errors.Is(err, unix.EINVAL) && k == "noswap" { // Linux 6.4 and later
 			err = nil
 		}
 		if err != nil {

@@ -77,7 +77,7 @@ func (t *target) stat(p string) (*unix.Stat_t, error) {
 		return nil, err
 	}
 	err = unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if err == unix.ENOENT {
+	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}
 	return &st, pathError("stat", p, err)

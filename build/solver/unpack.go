@@ -54,7 +54,7 @@ func unpack(ctx context.Context, v view, n *node, t *target, dest string, own *o
 	}
 	defer inside.Close()
 	u := newUnpacker(newTarget(inside, t.time), own)
-	defer u.t.close() //nolint:errcheck // an O_PATH descriptor
+	defer u.t.close() // an O_PATH descriptor
 	if err := u.all(ctx, tar.NewReader(bufio.NewReaderSize(plain, 64<<10))); err != nil {
 		return true, fmt.Errorf("unpack %s: %w", n.name(), err)
 	}
@@ -257,7 +257,7 @@ func writeSparse(ctx context.Context, f *os.File, r io.Reader) error {
 			}
 			size += int64(n)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return f.Truncate(size)
 		}
 		if err != nil {

@@ -219,7 +219,7 @@ func (w *Writer) PutReader(ctx context.Context, r io.Reader, size int64) (Sum, C
 				return Sum{}, Content{}, err
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return st.Finish()
 		}
 		if err == nil {
@@ -413,7 +413,7 @@ func (w *Writer) PutAll(ctx context.Context, r io.Reader) (Sum, Content, error) 
 		if err == nil {
 			err = ctx.Err()
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

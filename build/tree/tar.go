@@ -35,11 +35,7 @@ func (s *Store) FromTar(ctx context.Context, r io.Reader) (*Tree, error) {
 	if err := sp.read(ctx, tar.NewReader(r)); err != nil {
 		return nil, errors.Join(err, w.Abort())
 	}
-	t, err := sp.tree(s)
-	if err != nil {
-		return nil, errors.Join(err, w.Abort())
-	}
-	return t, w.Commit()
+	return sp.tree(s), w.Commit()
 }
 
 type spooled struct {
@@ -207,7 +203,7 @@ func (sp *spool) add(e *spooled) error {
 }
 
 // tree sorts what came.
-func (sp *spool) tree(s *Store) (*Tree, error) {
+func (sp *spool) tree(s *Store) *Tree {
 	list := make([]*spooled, 0, len(sp.entries))
 	for _, e := range sp.entries {
 		list = append(list, e)
@@ -227,7 +223,7 @@ func (sp *spool) tree(s *Store) (*Tree, error) {
 		e.Inode = 0
 		entries[i] = e.Entry
 	}
-	return s.New(entries, contents, nil), nil
+	return s.New(entries, contents, nil)
 }
 
 // WriteTar writes the tree as a layer's tar: in order, PAX, whole seconds, owners 0:0. Everything must

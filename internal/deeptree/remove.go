@@ -73,12 +73,12 @@ func (r *remover) entry(dir int, name string, kind byte) (enter bool) {
 		return true
 	}
 	err := unlink(dir, name, 0)
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		r.removed++
-	case unix.EISDIR:
+	case errors.Is(err, unix.EISDIR):
 		return true
-	case unix.ENOENT:
+	case errors.Is(err, unix.ENOENT):
 	default:
 		r.failed(r.errorf("delete", name, err))
 	}
@@ -92,8 +92,8 @@ func (r *remover) left(dir int, name string) (again bool) {
 	switch {
 	case err == nil:
 		r.removed++
-	case err == unix.ENOENT:
-	case err == unix.ENOTEMPTY && r.err == nil && r.removed > r.again:
+	case errors.Is(err, unix.ENOENT):
+	case errors.Is(err, unix.ENOTEMPTY) && r.err == nil && r.removed > r.again:
 		r.again = r.removed
 		return true
 	default:

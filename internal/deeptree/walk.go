@@ -3,6 +3,7 @@ package deeptree
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -84,13 +85,13 @@ func (w *walker) walk() error {
 // enter makes name in dir the directory that the walk is in, if there is one.
 func (w *walker) enter(dir int, name string) {
 	fd, err := open(dir, name, unix.RESOLVE_BENEATH)
-	if err == unix.EXDEV {
+	if errors.Is(err, unix.EXDEV) {
 		err = fmt.Errorf("something is mounted there: %w", err)
 	}
 	if err == nil {
 		err = w.push(fd, name)
 	}
-	if err != nil && err != unix.ENOENT {
+	if err != nil && !errors.Is(err, unix.ENOENT) {
 		w.failed(w.errorf("open", name, err))
 	}
 }

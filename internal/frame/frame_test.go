@@ -25,7 +25,7 @@ func TestRoundTrip(t *testing.T) {
 	var got []byte
 	for i := 0; ; i++ {
 		kind, payload, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			if i != 4 {
 				t.Fatalf("%d frames, want 4", i)
 			}

@@ -300,7 +300,7 @@ func (u *unpacker) link(at int, base, target string) error {
 	}
 	if err != nil {
 		// Not the error itself: it is the tar that is wrong, not the destination that is missing.
-		return fmt.Errorf("hard link to %s: %v: %w", target, cause(err), errdefs.ErrInvalidArgument)
+		return fmt.Errorf("hard link to %s: %s: %w", target, cause(err).Error(), errdefs.ErrInvalidArgument)
 	}
 	return nil
 }

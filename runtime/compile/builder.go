@@ -143,12 +143,12 @@ func (b *builder) openHow(flags int, resolve uint64) script.Buf {
 }
 
 // setAttr makes the mount in tree (with recurse: and everything below it) carry the attributes in set and not those in clear.
-func (b *builder) setAttr(step, object string, tree script.Reg, recurse bool, a attributes) *script.Step {
+func (b *builder) setAttr(step, object string, tree script.Reg, recurse bool, a attributes) {
 	flags := unix.AT_EMPTY_PATH
 	if recurse {
 		flags |= unix.AT_RECURSIVE
 	}
-	return b.Do(step, unix.SYS_MOUNT_SETATTR, tree, "", flags, b.attr(a), 32).On(object)
+	b.Do(step, unix.SYS_MOUNT_SETATTR, tree, "", flags, b.attr(a), 32).On(object)
 }
 
 // attributes is struct mount_attr, but for a user namespace.
@@ -163,8 +163,8 @@ func (b *builder) attr(a attributes) script.Buf {
 }
 
 // attach puts the detached mount in tree onto what target stands for.
-func (b *builder) attach(object string, tree, target script.Reg) *script.Step {
-	return b.Do("mount", unix.SYS_MOVE_MOUNT, tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH).On(object)
+func (b *builder) attach(object string, tree, target script.Reg) {
+	b.Do("mount", unix.SYS_MOVE_MOUNT, tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH).On(object)
 }
 
 // words packs 64-bit numbers for a structure.

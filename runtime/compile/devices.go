@@ -120,7 +120,7 @@ func (b *builder) device(dev script.Reg, d specs.LinuxDevice) error {
 		dir = b.openParent(p)
 	}
 	if b.inUserNamespace() {
-		b.bindDevice(p, d)
+		b.bindDevice(p)
 	} else {
 		b.mknod(dir, name, kind, d)
 	}
@@ -147,13 +147,13 @@ func (b *builder) mknod(dir script.Reg, name string, kind uint32, d specs.LinuxD
 	if kind != unix.S_IFIFO && !b.slot {
 		b.Jump(done)
 		b.Mark(refused)
-		b.bindDevice(p, d)
+		b.bindDevice(p)
 		b.Mark(done)
 	}
 }
 
 // bindDevice puts the host's device onto an empty file: in a user namespace nobody makes devices.
-func (b *builder) bindDevice(p string, d specs.LinuxDevice) {
+func (b *builder) bindDevice(p string) {
 	tree, target := b.reg("tree"), b.reg("target")
 	b.Do("clone the host's device", unix.SYS_OPEN_TREE, unix.AT_FDCWD, p, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).On(p).To(tree)
 	b.makeEntry(p, false)

@@ -81,7 +81,7 @@ func readlink(root *os.File, p string) (string, error) {
 	defer f.Close()
 	buf := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(int(f.Fd()), "", buf)
-	if err == unix.ENOENT { // what an O_PATH descriptor of anything but a link answers
+	if errors.Is(err, unix.ENOENT) { // what an O_PATH descriptor of anything but a link answers
 		err = unix.EINVAL
 	}
 	if err != nil {

@@ -202,7 +202,7 @@ func run(st *stage) {
 		}
 	}
 	for {
-		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, quietState, 0, 0)
+		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, quietState, 0, 0)
 		trap()
 	}
 }

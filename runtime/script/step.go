@@ -41,7 +41,7 @@ func (t *Step) May(errnos ...syscall.Errno) *Step {
 	st := t.step()
 	for _, e := range errnos {
 		if st.nmay == maxMay || e <= 0 || e > 255 {
-			t.s.fail(fmt.Errorf("start script: step %q names too many errnos, or %d", t.s.info[t.i].name, e))
+			t.s.fail(fmt.Errorf("start script: step %q names too many errnos, or %d", t.s.info[t.i].name, int(e)))
 			return t
 		}
 		st.may[st.nmay] = uint8(e)

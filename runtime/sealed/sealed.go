@@ -95,7 +95,7 @@ func copied(path string) (int, error) {
 	defer from.Close()
 	const executable = 0x10 // MFD_EXEC, which kernels before 6.3 don't know
 	fd, err := unix.MemfdCreate("berth-runtime", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|executable)
-	if err == unix.EINVAL {
+	if errors.Is(err, unix.EINVAL) {
 		fd, err = unix.MemfdCreate("berth-runtime", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	}
 	if err != nil {

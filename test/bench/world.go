@@ -265,7 +265,7 @@ func end(cmd *exec.Cmd, ended <-chan error) error {
 		return err
 	}
 	select {
-	case <-ended:
+	case <-ended: // stopped by a signal: its status says only that
 		return nil
 	case <-time.After(patience):
 		return errors.Join(fmt.Errorf("%s did not end", cmd.Path), cmd.Process.Kill())

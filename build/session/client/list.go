@@ -177,7 +177,7 @@ func (l *listing) child(n *node, fd int, nm name) error {
 		}
 	case unix.S_IFLNK:
 		var err error
-		if c.link, err = readlinkat(fd, nm.name); err == unix.ENOENT || err == unix.EINVAL {
+		if c.link, err = readlinkat(fd, nm.name); errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
 			return nil // went, or became something else, meanwhile
 		} else if err != nil {
 			return err

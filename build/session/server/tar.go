@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -38,7 +39,7 @@ func FromStream(ctx context.Context, store *Store, r io.Reader) (*Tar, error) {
 	defer plain.Close()
 	peek := bufio.NewReaderSize(plain, 4096)
 	head, err := peek.Peek(512)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read the context: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	if !isTar(head) {
@@ -62,7 +63,7 @@ func isTar(head []byte) bool {
 		return true
 	}
 	_, err := tar.NewReader(bytes.NewReader(head)).Next()
-	return err == nil || err == io.ErrUnexpectedEOF // the header was good and wants more than 512 bytes
+	return err == nil || errors.Is(err, io.ErrUnexpectedEOF) // the header was good and wants more than 512 bytes
 }
 
 func fromDockerfile(store *Store, r io.Reader) (*Tar, error) {

@@ -211,7 +211,7 @@ func (b *buildSteps) Run(ctx context.Context, s solver.ExecSpec, stdout, stderr 
 		return 0, err
 	}
 	undo.Add(sandbox.Close)
-	spec, mounts, err := e.stepSpec(c, s, sandbox, who)
+	spec, mounts, err := e.stepSpec(c, s, who)
 	for _, m := range mounts[:len(mounts)-len(s.Mounts)] { // the step's own are closed by the solver
 		undo.Add(m.Tree.Close)
 	}
@@ -289,7 +289,7 @@ func stepConfig(s solver.ExecSpec) container.Config {
 
 // stepSpec is a step's OCI configuration, and what is mounted in it: the engine's files first, the
 // step's own last.
-func (e *Engine) stepSpec(c *instance, s solver.ExecSpec, sandbox *network.Sandbox, who identity) (*specs.Spec, []runtime.Mount, error) {
+func (e *Engine) stepSpec(c *instance, s solver.ExecSpec, who identity) (*specs.Spec, []runtime.Mount, error) {
 	own := make([]runtime.Mount, 0, len(s.Mounts))
 	for _, m := range s.Mounts {
 		own = append(own, runtime.Mount{Destination: m.Dest, Tree: m.Tree})

@@ -65,7 +65,7 @@ func (e *Engine) CreateExec(ctx context.Context, user string, cfg ExecConfig) (i
 		return "", err
 	}
 	if len(cfg.Cmd) == 0 {
-		return "", fmt.Errorf("No exec command specified: %w", errdefs.ErrInvalidArgument) //nolint:staticcheck // Docker's sentence
+		return "", fmt.Errorf("No exec command specified: %w", errdefs.ErrInvalidArgument) // Docker's sentence
 	}
 	id = container.NewID()
 	e.execs.mu.Lock()
@@ -95,7 +95,7 @@ func (x *execs) find(id string) (*execution, error) {
 	if run := x.byID[id]; run != nil {
 		return run, nil
 	}
-	return nil, fmt.Errorf("No such exec instance: %s: %w", id, errdefs.ErrNotFound) //nolint:staticcheck // Docker's sentence
+	return nil, fmt.Errorf("No such exec instance: %s: %w", id, errdefs.ErrNotFound) // Docker's sentence
 }
 
 // InspectExec returns what is known of it.
@@ -128,7 +128,7 @@ func (e *Engine) StartExec(ctx context.Context, id string, detach bool) (stream 
 	e.execs.mu.Lock()
 	run, err := e.execs.find(id)
 	if err == nil && run.claimed {
-		err = fmt.Errorf("Error: Exec command %s has already run: %w", id, errdefs.ErrConflict) //nolint:staticcheck // Docker's sentence
+		err = fmt.Errorf("Error: Exec command %s has already run: %w", id, errdefs.ErrConflict) // Docker's sentence
 	}
 	if err != nil {
 		e.execs.mu.Unlock()
@@ -286,5 +286,5 @@ func (c *instance) execPaused(user string) error {
 	if c.State().Status != container.Paused {
 		return nil
 	}
-	return fmt.Errorf("Container %s is paused, unpause the container before exec: %w", user, errdefs.ErrConflict) //nolint:staticcheck // Docker's sentence
+	return fmt.Errorf("Container %s is paused, unpause the container before exec: %w", user, errdefs.ErrConflict) // Docker's sentence
 }

@@ -159,7 +159,7 @@ func statIn(root *os.File, c *instance, name string) (FileInfo, error) {
 
 func missing(c *instance, name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		return fmt.Errorf("Could not find the file %s in container %s: %w", name, c.Name(), errdefs.ErrNotFound) //nolint:staticcheck // Docker's sentence
+		return fmt.Errorf("Could not find the file %s in container %s: %w", name, c.Name(), errdefs.ErrNotFound) // Docker's sentence
 	}
 	return err
 }

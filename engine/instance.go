@@ -78,7 +78,7 @@ func (e *Engine) find(user string) (*instance, error) {
 		}
 	}
 	if found == nil {
-		return nil, fmt.Errorf("No such container: %s: %w", user, errdefs.ErrNotFound) //nolint:staticcheck // Docker's sentence
+		return nil, fmt.Errorf("No such container: %s: %w", user, errdefs.ErrNotFound) // Docker's sentence
 	}
 	return found, nil
 }
@@ -98,7 +98,7 @@ func (e *Engine) reserve(name, id string) (string, error) {
 		return "", err
 	}
 	if other := e.names[name]; other != "" {
-		return "", fmt.Errorf("Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name: %w", "/"+name, other, errdefs.ErrConflict) //nolint:staticcheck // Docker's sentence
+		return "", fmt.Errorf("Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name: %w", "/"+name, other, errdefs.ErrConflict) // Docker's sentence
 	}
 	e.names[name] = id
 	return name, nil

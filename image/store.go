@@ -197,7 +197,7 @@ func (s *Store) Resolve(user string) (digest.Digest, error) {
 	if _, err := ParseName(user); err != nil {
 		return "", err
 	}
-	return "", fmt.Errorf("No such image: %s: %w", user, errdefs.ErrNotFound) //nolint:staticcheck // Docker's sentence, scripts look for it
+	return "", fmt.Errorf("No such image: %s: %w", user, errdefs.ErrNotFound) // Docker's sentence, scripts look for it
 }
 
 func (s *Store) byPrefix(prefix string) (digest.Digest, error) {

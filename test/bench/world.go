@@ -265,8 +265,11 @@ func end(cmd *exec.Cmd, ended <-chan error) error {
 		return err
 	}
 	select {
-	case <-ended: // stopped by a signal: its status says only that
-		return nil
+	case err := <-ended:
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) { // it was stopped by a signal, and says so
+			return nil
+		}
+		return err
 	case <-time.After(patience):
 		return errors.Join(fmt.Errorf("%s did not end", cmd.Path), cmd.Process.Kill())
 	}

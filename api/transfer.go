@@ -252,7 +252,7 @@ func (s *Server) tagsOf(repository reference.Named) (refs []reference.Named, err
 		}
 	}
 	if len(refs) == 0 {
-		return nil, fmt.Errorf("An image does not exist locally with the tag: %s: %w", reference.FamiliarName(repository), errdefs.ErrNotFound) //nolint:staticcheck // Docker's sentence
+		return nil, fmt.Errorf("An image does not exist locally with the tag: %s: %w", reference.FamiliarName(repository), errdefs.ErrNotFound) // Docker's sentence
 	}
 	return refs, nil
 }

@@ -30,7 +30,7 @@ func checkSets(r container.Resources) error {
 		}
 		asked, err := numbers(set.asked)
 		if err != nil {
-			return fmt.Errorf("Invalid value %s for %s: %w: %w", set.asked, set.option, err, errdefs.ErrInvalidArgument) //nolint:staticcheck // Docker's sentence
+			return fmt.Errorf("Invalid value %s for %s: %w: %w", set.asked, set.option, err, errdefs.ErrInvalidArgument) // Docker's sentence
 		}
 		line, err := os.ReadFile(set.online)
 		if err != nil {
@@ -43,7 +43,7 @@ func checkSets(r container.Resources) error {
 		}
 		for n := range asked {
 			if !available[n] {
-				return fmt.Errorf("Requested %s are not available - requested %s, available: %s: %w", set.what, set.asked, online, errdefs.ErrInvalidArgument) //nolint:staticcheck // Docker's sentence
+				return fmt.Errorf("Requested %s are not available - requested %s, available: %s: %w", set.what, set.asked, online, errdefs.ErrInvalidArgument) // Docker's sentence
 			}
 		}
 	}

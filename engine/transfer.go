@@ -396,7 +396,7 @@ func (e *Engine) Push(ctx context.Context, ref reference.Named, o PushOptions) (
 	ref = reference.TagNameOnly(ref)
 	id, err := e.images.Lookup(ref)
 	if errdefs.IsNotFound(err) {
-		return Pushed{}, fmt.Errorf("An image does not exist locally with the tag: %s: %w", reference.FamiliarName(ref), errdefs.ErrNotFound) //nolint:staticcheck // Docker's sentence
+		return Pushed{}, fmt.Errorf("An image does not exist locally with the tag: %s: %w", reference.FamiliarName(ref), errdefs.ErrNotFound) // Docker's sentence
 	}
 	if err != nil {
 		return Pushed{}, err

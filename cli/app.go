@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/berth-engine/berth/cli/client"
 	"github.com/berth-engine/berth/cli/terminal"
@@ -19,6 +20,8 @@ type App struct {
 	Out, Err io.Writer
 	Getenv   func(string) string
 	Version  string // of this program, for `berth version` and the User-Agent
+	// Patience is how long an engine may be away that a command was in the middle of something with; 0: half a minute.
+	Patience time.Duration
 
 	global globalFlags
 	engine *client.Client // made when first asked for

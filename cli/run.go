@@ -108,6 +108,8 @@ func (a *App) run(ctx context.Context, c *cobra.Command, o runOptions, args []st
 	}
 	r := &runner{app: a, engine: engine, options: o, request: req, keys: keys, cid: cid}
 	r.created, r.started, r.ready = make(chan struct{}), make(chan struct{}), make(chan struct{})
+	r.out, r.err, r.input = &counted{to: a.Out}, &counted{to: a.Err}, newInput()
+	defer r.input.close()
 	err = r.run(ctx)
 	var exit *exitError
 	if err != nil && !errors.As(err, &exit) {
@@ -131,7 +133,9 @@ type runner struct {
 	ready    chan struct{} // closed when signals are passed on
 	proxying bool
 	running  bool
-	restore  func() // of the terminal; nil while it is not raw
+	out, err *counted // what the container writes
+	input    *input   // what it reads
+	restore  func()   // of the terminal; nil while it is not raw
 }
 
 // proxies tells whether signals go to the container. With a terminal they are keys.
@@ -241,7 +245,7 @@ func (r *runner) converse(ctx context.Context, conn *client.Stream, w *frame.Wri
 	for {
 		kind, payload, err := frames.Next()
 		if err != nil {
-			return wire.RunExitBody{}, r.lost(detached, err)
+			return r.lost(ctx, detached, err)
 		}
 		switch kind {
 		case wire.RunProgress:
@@ -263,13 +267,13 @@ func (r *runner) converse(ctx context.Context, conn *client.Stream, w *frame.Wri
 				return wire.RunExitBody{}, errTwice
 			}
 			r.running = true
-			if err := r.onStarted(w, detached, conn); err != nil {
+			if err := r.onStarted(ctx, w, detached, conn); err != nil {
 				return wire.RunExitBody{}, err
 			}
 		case wire.RunStdout:
-			_, err = r.app.Out.Write(payload)
+			_, err = r.out.Write(payload)
 		case wire.RunStderr:
-			_, err = r.app.Err.Write(payload)
+			_, err = r.err.Write(payload)
 		case wire.RunExit:
 			var exit wire.RunExitBody
 			if err := json.Unmarshal(payload, &exit); err != nil {
@@ -283,25 +287,34 @@ func (r *runner) converse(ctx context.Context, conn *client.Stream, w *frame.Wri
 			return wire.RunExitBody{}, fmt.Errorf("the engine sent a frame of the unknown kind %d: is it newer than this program?", kind)
 		}
 		if err != nil {
-			return wire.RunExitBody{}, fmt.Errorf("the container's output could not be written: %w", err)
+			return wire.RunExitBody{}, err
 		}
 	}
 }
 
-// lost tells an end of the connection that the user asked for from one that he did not.
-func (r *runner) lost(detached chan struct{}, err error) error {
+// lost tells an end of the connection that the user asked for from one that he did not: after that it goes on.
+func (r *runner) lost(ctx context.Context, detached chan struct{}, err error) (wire.RunExitBody, error) {
+	var none wire.RunExitBody
 	select {
 	case <-detached:
 		r.restoreTerminal()
 		fmt.Fprintln(r.app.Err, "read escape sequence")
-		return errDetached
+		return none, errDetached
 	default:
+	}
+	if ctx.Err() == nil && r.running && !r.options.detach {
+		exit, err := r.resume(ctx, detached)
+		r.restoreTerminal()
+		if errors.Is(err, errDetached) {
+			fmt.Fprintln(r.app.Err, "read escape sequence")
+		}
+		return exit, err
 	}
 	r.restoreTerminal()
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the engine ended the connection; the container goes on (see `berth ps`)")
+		return none, errAway
 	}
-	return fmt.Errorf("the connection to the engine broke: %w", err)
+	return none, fmt.Errorf("the connection to the engine broke: %w", err)
 }
 
 // errTwice is for an engine that says things twice or in the wrong order (api/wire has the order).
@@ -336,7 +349,7 @@ func (r *runner) onCreated(payload []byte) error {
 }
 
 // onStarted makes the terminal raw and lets keys, signals and sizes through.
-func (r *runner) onStarted(w *frame.Writer, detached chan struct{}, conn *client.Stream) error {
+func (r *runner) onStarted(ctx context.Context, w *frame.Writer, detached chan struct{}, conn *client.Stream) error {
 	if r.options.detach {
 		return nil
 	}
@@ -352,7 +365,9 @@ func (r *runner) onStarted(w *frame.Writer, detached chan struct{}, conn *client
 			sizes, _ := terminal.Resizes(f)
 			go func() {
 				for size := range sizes {
-					_ = w.WriteJSON(wire.RunResize, wire.Size{Height: size.Height, Width: size.Width})
+					if w.WriteJSON(wire.RunResize, wire.Size{Height: size.Height, Width: size.Width}) != nil { // another engine
+						_ = r.engine.WithoutStart().ContainerResize(context.WithoutCancel(ctx), r.id, size.Height, size.Width)
+					}
 				}
 			}()
 			// The size may have changed since the request was made.
@@ -366,6 +381,7 @@ func (r *runner) onStarted(w *frame.Writer, detached chan struct{}, conn *client
 		<-r.ready
 	}
 	if r.request.AttachStdin {
+		r.input.connect(framedInput{w})
 		go r.sendInput(w, detached, conn)
 	}
 	return nil
@@ -378,14 +394,14 @@ func (r *runner) sendInput(w *frame.Writer, detached chan struct{}, conn *client
 	if r.request.Tty {
 		in = detachkeys.Reader(in, r.keys)
 	}
-	_, err := io.Copy(w.Stream(wire.RunStdin), in)
+	_, err := io.Copy(r.input, in)
 	if errors.Is(err, detachkeys.ErrDetached) {
 		close(detached)
 		_ = w.Write(wire.RunDetach, nil)
 		conn.Close()
 		return
 	}
-	_ = w.Write(wire.RunStdinEnd, nil)
+	r.input.end()
 }
 
 // passedOn are the signals that mean something to another process. Not every signal that there is:
@@ -418,7 +434,7 @@ func (r *runner) proxySignals(ctx context.Context) {
 			os.Exit(128 + int(sig))
 		}
 		<-r.started
-		_ = r.engine.ContainerDo(context.WithoutCancel(ctx), r.id, "kill", url.Values{"signal": {strconv.Itoa(int(sig))}})
+		_ = r.engine.WithoutStart().ContainerDo(context.WithoutCancel(ctx), r.id, "kill", url.Values{"signal": {strconv.Itoa(int(sig))}})
 	})
 	close(r.ready)
 }

@@ -29,7 +29,7 @@ import (
 // process.
 func TestMain(m *testing.M) {
 	if os.Getenv("BERTH_TEST_BE_BERTH") != "" {
-		a := &App{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Version: "test"}
+		a := &App{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Version: "test", Patience: 300 * time.Millisecond}
 		os.Exit(Main(context.Background(), a, os.Args[1:]))
 	}
 	os.Exit(m.Run())
@@ -150,7 +150,7 @@ func TestRunErrors(t *testing.T) {
 		"never pull": {func(c *conversation) {
 			c.exit(wire.RunExitBody{Code: 125, Error: "No such image: x", ImageMissing: true})
 		}, []string{"--pull", "never"}, 125, "berth: No such image: x\n"},
-		"engine dies":    {func(c *conversation) { c.created(); c.send(wire.RunStarted, ""); c.conn.Close() }, nil, 125, "ended the connection"},
+		"engine dies":    {func(c *conversation) { c.created(); c.send(wire.RunStarted, ""); c.conn.Close() }, nil, 125, "while the engine was away"},
 		"unknown frame":  {func(c *conversation) { c.send(99, "") }, nil, 125, "unknown kind 99"},
 		"created twice":  {func(c *conversation) { c.created(); c.created() }, nil, 125, "out of order"},
 		"started first":  {func(c *conversation) { c.send(wire.RunStarted, "") }, nil, 125, "out of order"},

@@ -62,6 +62,11 @@ func New(host, agent string) (*Client, error) {
 	return c, nil
 }
 
+// WithoutStart returns a client of the same engine that does not start it.
+func (c *Client) WithoutStart() *Client {
+	return &Client{network: c.network, address: c.address, host: c.host, agent: c.agent, version: c.Version()}
+}
+
 // SetVersion asks for another version of the API, for instance "1.44".
 func (c *Client) SetVersion(v string) {
 	c.mu.Lock()

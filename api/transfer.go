@@ -226,12 +226,11 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request, name string) error
 		}
 	}
 	lines := newLines(w)
-	begin := sync.OnceFunc(func() {
-		lines.send(jsonstream.Message{Status: "The push refers to repository [" + ref.Name() + "]"})
-	})
-	o.Progress = func(ev registry.Event) { begin(); lines.send(pushLine(ev)) }
+	// First of all: a 401 would have Docker's command line ask for a user name, terminal or not.
+	lines.send(jsonstream.Message{Status: "The push refers to repository [" + ref.Name() + "]"})
+	o.Progress = func(ev registry.Event) { lines.send(pushLine(ev)) }
 	for _, ref := range refs {
-		if err := s.pushOne(r.Context(), ref, o, begin, lines); err != nil {
+		if err := s.pushOne(r.Context(), ref, o, lines); err != nil {
 			return err
 		}
 	}
@@ -257,13 +256,12 @@ func (s *Server) tagsOf(repository reference.Named) (refs []reference.Named, err
 	return refs, nil
 }
 
-// pushOne pushes one tag. Once a line was sent, errors are lines.
-func (s *Server) pushOne(ctx context.Context, ref reference.Named, o engine.PushOptions, begin func(), lines *lines) error {
+// pushOne pushes one tag. Errors are lines.
+func (s *Server) pushOne(ctx context.Context, ref reference.Named, o engine.PushOptions, lines *lines) error {
 	pushed, err := s.engine.Push(ctx, ref, o)
 	if err != nil {
 		return lines.fail(err)
 	}
-	begin()
 	tag := ref.(reference.Tagged).Tag()
 	if pushed.InsteadOf != nil { // Docker's client makes a note of it
 		err := lines.aux(auxprogress.ManifestPushedInsteadOfIndex{ManifestPushedInsteadOfIndex: true, OriginalIndex: *pushed.InsteadOf, SelectedManifest: pushed.Root})

@@ -109,7 +109,7 @@ func tokenRefused(e *endpoint, cred Credential, err error) error {
 	case wrong && !cred.anonymous():
 		return say(errdefs.ErrUnauthenticated, err, "registry %s: unauthorized: incorrect username or password (%v)", e.name, err)
 	case wrong, status.status == http.StatusForbidden:
-		return say(errdefs.ErrUnauthenticated, err, "registry %s: unauthorized: it wants a login (%v)", e.name, err)
+		return say(errdefs.ErrUnauthenticated, err, "registry %s: unauthorized: it wants a login, 'berth login %s' (%v)", e.name, e.name, err)
 	}
 	return say(status.Unwrap(), err, "registry %s: its token server gives no token: %v", e.name, err)
 }

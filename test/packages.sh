@@ -5,6 +5,7 @@ packages=(
 	attr             # setfattr, getfattr
 	busybox-static   # the smallest base image
 	ca-certificates
+	curl
 	docker-registry  # a real registry, on loopback
 	iproute2
 	iptables         # a firewall of others beside ours

@@ -29,6 +29,7 @@ func TestStories(t *testing.T) {
 			"breakdisk":  cmdBreakDisk,
 			"disk":       cmdDisk,
 			"flip":       cmdFlip,
+			"guard":      cmdGuard,
 			"manyfiles":  cmdManyFiles,
 			"resident":   cmdResident,
 			"tar":        cmdTar,

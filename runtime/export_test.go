@@ -59,3 +59,6 @@ func (l *Launcher) change(do func()) {
 		l.keepSlots(ctx)
 	}()
 }
+
+// DupAbove is for tests.
+var DupAbove = dupAbove

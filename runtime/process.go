@@ -73,11 +73,16 @@ func (l *Launcher) spawn(id, logPath string, conn *os.File) (pid int, pidfd *os.
 		return 0, nil, err
 	}
 	defer program.Close()
+	above, err := dupAbove(conn, program)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer above.Close()
 	fd := -1
 	attributes := &syscall.SysProcAttr{Setsid: true, PidFD: &fd}
 	l.nest.attributes(attributes)
 	pid, err = syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", program.Fd()), []string{"berth-runtime", "shim", id}, &syscall.ProcAttr{
-		Dir: "/", Env: shimEnv(), Files: []uintptr{null.Fd(), null.Fd(), log.Fd(), conn.Fd()},
+		Dir: "/", Env: shimEnv(), Files: []uintptr{null.Fd(), null.Fd(), log.Fd(), above.Fd()},
 		Sys: attributes,
 	})
 	if err != nil {
@@ -85,6 +90,17 @@ func (l *Launcher) spawn(id, logPath string, conn *os.File) (pid int, pidfd *os.
 	}
 	err = unix.SetNonblock(fd, true) // so that it can be polled
 	return pid, os.NewFile(uintptr(fd), "pidfd"), err
+}
+
+// dupAbove duplicates f to a number above that of program. In the child of ForkExec the number after the highest of the
+// descriptors that it is given can become that of its own pipe: were that the program's, a pipe would be executed
+// (EACCES; seen, one start in a hundred beside others).
+func dupAbove(f, program *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, int(program.Fd())+1)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // reap waits for the process without keeping a thread waiting.

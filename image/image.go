@@ -10,6 +10,8 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/berth-engine/berth/image/manifest"
 )
 
 // Image is the record of one image. Everything that its config says is read from the config.
@@ -44,13 +46,8 @@ func ParseConfig(b []byte) (*Config, error) {
 	if err := json.Unmarshal(b, c); err != nil {
 		return nil, fmt.Errorf("the image's config is not JSON of the expected form: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
-	if c.RootFS.Type != "" && c.RootFS.Type != "layers" {
-		return nil, fmt.Errorf("the image's config has a root file system of type %q, only \"layers\" is known: %w", c.RootFS.Type, errdefs.ErrInvalidArgument)
-	}
-	for _, d := range c.RootFS.DiffIDs {
-		if err := d.Validate(); err != nil || d.Algorithm() != digest.SHA256 {
-			return nil, fmt.Errorf("the image's config names a layer %q, which is no sha256 digest: %w", d, errdefs.ErrInvalidArgument)
-		}
+	if err := manifest.CheckRootFS(c.RootFS); err != nil {
+		return nil, fmt.Errorf("the image can't be used: %w", err)
 	}
 	return c, nil
 }

@@ -10,29 +10,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berth-engine/berth/internal/inroot"
 )
 
 // openBeneath opens path ("" is root itself) below root as O_PATH: no link is followed, and no device
 // or FIFO opened for more than its name. What a container can write is opened in no other way first.
 func openBeneath(root *os.File, path string) (*os.File, error) {
-	name := path
-	if name == "" {
-		name = "."
-	}
-	how := unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	for {
-		fd, err := unix.Openat2(int(root.Fd()), name, &how)
-		switch err {
-		case nil:
-			return os.NewFile(uintptr(fd), "/"+path), nil
-		case unix.EINTR, unix.EAGAIN: // EAGAIN: a rename raced with the walk (openat2(2))
-			continue
-		}
-		return nil, &os.PathError{Op: "open", Path: "/" + path, Err: err}
-	}
+	return inroot.Beneath(root, path, unix.O_PATH)
 }
 
 // fdPath is a path of an open file that is short, free of commas and colons, and leads to the very

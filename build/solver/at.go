@@ -12,30 +12,6 @@ import (
 	"github.com/berth-engine/berth/build/session"
 )
 
-// openBeneath opens p below root, through no link whatever: paths were resolved before.
-func openBeneath(root *os.File, p string, flags int) (*os.File, error) {
-	if p == "" {
-		p = "."
-	}
-	how := unix.OpenHow{
-		Flags:   uint64(flags | unix.O_CLOEXEC | unix.O_NOFOLLOW),
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	if flags&unix.O_CREAT != 0 {
-		how.Mode = 0o600
-	}
-	for {
-		fd, err := unix.Openat2(int(root.Fd()), p, &how)
-		switch err {
-		case nil:
-			return os.NewFile(uintptr(fd), "/"+p), nil
-		case unix.EINTR, unix.EAGAIN:
-			continue
-		}
-		return nil, &fs.PathError{Op: "open", Path: "/" + p, Err: err}
-	}
-}
-
 func procFD(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
 
 // readXattrs reads the attributes of what f (perhaps O_PATH) stands for, sorted, without those that

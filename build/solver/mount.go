@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berth-engine/berth/internal/inroot"
 )
 
 // clone makes a detached mount of p in the mount that root is the root of (which may be detached
@@ -27,7 +29,7 @@ func (s *Solver) clone(root *os.File, p string, readOnly bool) (*os.File, error)
 }
 
 func (s *Solver) cloneTree(root *os.File, p string) (*os.File, error) {
-	at, err := openBeneath(root, p, unix.O_PATH)
+	at, err := inroot.Beneath(root, p, unix.O_PATH)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +65,7 @@ func (s *Solver) cloneAttached(root *os.File, p string) (_ *os.File, err error) 
 		return nil, fmt.Errorf("attach: %w", err)
 	}
 	defer func() { err = errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH)) }()
-	at, err := openBeneath(root, p, unix.O_PATH)
+	at, err := inroot.Beneath(root, p, unix.O_PATH)
 	if err != nil {
 		return nil, err
 	}

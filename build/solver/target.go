@@ -17,7 +17,7 @@ type owner struct{ uid, gid uint32 }
 
 // target is a mounted tree that an operation writes to. Nobody else writes to it, but every path came
 // from a Dockerfile or an archive, and the tree's own links from an image: so paths are resolved inside
-// (resolve), and then opened through no link (openBeneath).
+// (resolve), and then opened through no link (inroot.Beneath).
 type target struct {
 	dirView
 	dir  string   // of which fd is the directory

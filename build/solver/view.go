@@ -15,6 +15,7 @@ import (
 
 	"github.com/berth-engine/berth/build/session"
 	"github.com/berth-engine/berth/build/tree"
+	"github.com/berth-engine/berth/internal/inroot"
 )
 
 // view is a tree of files to read from: a local source in memory, or a mounted stack. Paths given to
@@ -197,7 +198,7 @@ func (v treeView) xattrs(n *node) ([]session.Xattr, error) {
 type dirView struct{ root *os.File }
 
 // at opens p, through no link.
-func (v dirView) at(p string, flags int) (*os.File, error) { return openBeneath(v.root, p, flags) }
+func (v dirView) at(p string, flags int) (*os.File, error) { return inroot.Beneath(v.root, p, flags) }
 
 func (v dirView) lstat(p string) (*node, error) {
 	f, err := v.at(p, unix.O_PATH)

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/containerd/platforms"
@@ -30,15 +31,28 @@ func ParseConfig(data []byte) (Config, error) {
 	if err := json.Unmarshal(data, &c); err != nil {
 		return Config{}, invalid("its config is not what an image has: " + err.Error())
 	}
-	if c.RootFS.Type != "" && c.RootFS.Type != "layers" {
-		return Config{}, invalid(fmt.Sprintf("its config says that the root file system is of type %q, only \"layers\" is known", c.RootFS.Type))
-	}
-	for i, d := range c.RootFS.DiffIDs {
-		if err := d.Validate(); err != nil {
-			return Config{}, invalid(fmt.Sprintf("its config gives layer %d the diffID %.100q: %v", i+1, string(d), err))
-		}
+	if err := CheckRootFS(c.RootFS); err != nil {
+		return Config{}, err
 	}
 	return Config{Platform: platformOf(c.Platform), DiffIDs: c.RootFS.DiffIDs}, nil
+}
+
+// CheckRootFS refuses a config's root file system that is not a list of sha256 diffIDs (image-spec, "config.md").
+// The error is ParseConfig's.
+func CheckRootFS(r ocispec.RootFS) error {
+	if r.Type != "" && r.Type != "layers" {
+		return invalid(fmt.Sprintf("its config says that the root file system is of type %q, only \"layers\" is known", r.Type))
+	}
+	for i, d := range r.DiffIDs {
+		err := d.Validate()
+		if err == nil && d.Algorithm() != digest.SHA256 {
+			err = errors.New("it is no sha256 digest")
+		}
+		if err != nil {
+			return invalid(fmt.Sprintf("its config gives layer %d the diffID %.100q: %v", i+1, string(d), err))
+		}
+	}
+	return nil
 }
 
 func platformOf(p ocispec.Platform) ocispec.Platform {

@@ -35,6 +35,33 @@ func Open(root *os.File, path string, flags int, mode fs.FileMode) (*os.File, er
 	}
 }
 
+// Beneath opens a clean, relative path ("" is root itself) below root with the flags of open(2) (O_CLOEXEC and
+// O_NOFOLLOW are added; what O_CREAT makes has mode 0600), through no symbolic link whatever: one on the way is
+// ELOOP. The caller closes the file, whose name is the path with a slash before it.
+func Beneath(root *os.File, path string, flags int) (*os.File, error) {
+	name := path
+	if name == "" {
+		name = "."
+	}
+	how := unix.OpenHow{
+		Flags:   uint64(flags | unix.O_CLOEXEC | unix.O_NOFOLLOW),
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	if flags&unix.O_CREAT != 0 {
+		how.Mode = 0o600
+	}
+	for {
+		fd, err := unix.Openat2(int(root.Fd()), name, &how)
+		switch err {
+		case nil:
+			return os.NewFile(uintptr(fd), "/"+path), nil
+		case unix.EINTR, unix.EAGAIN: // EAGAIN: a rename raced with the walk (openat2(2))
+			continue
+		}
+		return nil, &fs.PathError{Op: "open", Path: "/" + path, Err: err}
+	}
+}
+
 // ErrNotRegular is wrapped by ReadFile for whatever is not a regular file.
 var ErrNotRegular = errors.New("not a regular file")
 

@@ -52,3 +52,36 @@ func TestReadFile(t *testing.T) {
 		t.Error("a file over the limit was read")
 	}
 }
+
+// TestBeneath: no link is followed, not even one that stays inside, and nothing leads out.
+func TestBeneath(t *testing.T) {
+	root := tree(t)
+	for name, to := range map[string]string{"inside": "etc", "out": "/"} {
+		if err := os.Symlink(to, filepath.Join(root.Name(), name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]error{
+		"": nil, "etc": nil, "etc/passwd": nil, "none": unix.ENOENT, "inside/passwd": unix.ELOOP, "out/etc": unix.ELOOP, "..": unix.EXDEV, "etc/../../x": unix.EXDEV, "/etc": unix.EXDEV,
+	} {
+		f, err := Beneath(root, path, unix.O_PATH)
+		if !errors.Is(err, want) {
+			t.Errorf("%q: %v, want %v", path, err, want)
+		}
+		if err == nil && f.Name() != "/"+path {
+			t.Errorf("%q is called %q", path, f.Name())
+		}
+		f.Close()
+	}
+	if _, err := Beneath(root, "inside", unix.O_RDONLY); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("a link itself: %v", err)
+	}
+	f, err := Beneath(root, "etc/new", unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || st.Mode() != 0o600 {
+		t.Errorf("made with %v (%v)", st.Mode(), err)
+	}
+}

@@ -57,14 +57,13 @@ func (e *Engine) Commit(ctx context.Context, user string, o CommitOptions) (id d
 	defer e.letGo(ctx, l, &err)
 	cfg := c.Config()
 	l.hold(cfg.Layers...)
-	made, err := e.layerOf(ctx, c)
+	made, err := e.layerOf(ctx, l, c)
 	if err == nil {
 		err = c.there()
 	}
 	if err != nil {
 		return "", fmt.Errorf("commit container %s: %w", c.Name(), err)
 	}
-	l.hold(made.DiffID)
 	base, err := e.imageConfig(cfg.ImageID)
 	if err != nil {
 		return "", err
@@ -102,8 +101,8 @@ func committed(cfg *container.Config, base *image.Config) dockerspec.DockerOCIIm
 	return c
 }
 
-// layerOf makes a layer of a container's changes.
-func (e *Engine) layerOf(ctx context.Context, c *instance) (layer.Layer, error) {
+// layerOf makes a layer of a container's changes, which is on the lease.
+func (e *Engine) layerOf(ctx context.Context, l *lease, c *instance) (layer.Layer, error) {
 	st, upper, err := e.diffOf(ctx, c)
 	if err != nil {
 		return layer.Layer{}, err
@@ -116,7 +115,7 @@ func (e *Engine) layerOf(ctx context.Context, c *instance) (layer.Layer, error) 
 		w.CloseWithError(err)
 		written <- err
 	}()
-	made, err := e.layers.Put(ctx, r, "")
+	made, err := e.layers.PutHeld(ctx, r, "", func(d digest.Digest) { l.hold(d) })
 	r.CloseWithError(err)
 	if e := <-written; err == nil {
 		err = e

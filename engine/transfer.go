@@ -147,11 +147,10 @@ func (in *incoming) unpack(ctx context.Context, want digest.Digest, compressed i
 		return layer.Layer{}, "", err
 	}
 	defer tar.Close()
-	made, err := in.e.layers.Put(ctx, tar, want)
+	made, err := in.e.layers.PutHeld(ctx, tar, want, func(d digest.Digest) { in.l.hold(d) })
 	if err != nil {
 		return layer.Layer{}, "", err
 	}
-	in.l.hold(made.DiffID)
 	// What follows the tar belongs to the blob's digest, too.
 	_, err = io.Copy(io.Discard, compressed)
 	return made, compression, err

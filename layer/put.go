@@ -25,7 +25,14 @@ import (
 // already and Check finds it good, Put returns without reading. One that is damaged is replaced. When Put
 // returns, the layer is verified and durable.
 func (s *Store) Put(ctx context.Context, tar io.Reader, want digest.Digest) (Layer, error) {
+	return s.PutHeld(ctx, tar, want, func(digest.Digest) {})
+}
+
+// PutHeld is Put for a caller that must keep the layer from being removed: hold is told which it is before it is
+// looked for, since the same layer may be here by somebody else, who has it removed just then.
+func (s *Store) PutHeld(ctx context.Context, tar io.Reader, want digest.Digest, hold func(digest.Digest)) (Layer, error) {
 	if want != "" {
+		hold(want)
 		if found, err := s.Check(want); err == nil || errdefs.IsInvalidArgument(err) {
 			return found, err
 		}
@@ -36,6 +43,7 @@ func (s *Store) Put(ctx context.Context, tar io.Reader, want digest.Digest) (Lay
 	}
 	rec, err := s.write(ctx, f, tar, want)
 	if err == nil {
+		hold(rec.DiffID)
 		err = s.name(ctx, f.Name(), rec)
 	}
 	if err != nil {

@@ -65,6 +65,31 @@ func TestPutGetListRemove(t *testing.T) {
 	}
 }
 
+// Who is to keep a layer hears which it is before it is looked for: whoever removes it until then is noticed.
+func TestPutHeldTellsFirst(t *testing.T) {
+	s := newStore(t, Auto)
+	tar := makeTar(t, item{name: "a", data: "1"})
+	id := digest.FromBytes(tar)
+	for _, want := range []digest.Digest{"", id} {
+		if _, err := s.Put(t.Context(), bytes.NewReader(tar), ""); err != nil {
+			t.Fatal(err)
+		}
+		var told []digest.Digest
+		made, err := s.PutHeld(t.Context(), bytes.NewReader(tar), want, func(d digest.Digest) {
+			told = append(told, d)
+			if err := s.Remove(t.Context(), d); err != nil {
+				t.Error(err)
+			}
+		})
+		if err != nil || made.DiffID != id || len(told) == 0 || told[0] != id {
+			t.Fatalf("want %q: %+v, told %v, %v", want, made, told, err)
+		}
+		if _, err := s.Get(id); err != nil {
+			t.Errorf("want %q: it was removed before it was looked for, and not put: %v", want, err)
+		}
+	}
+}
+
 func TestPutRefuses(t *testing.T) {
 	s := newStore(t, Auto)
 	whole := makeTar(t, item{name: "a", data: strings.Repeat("x", 5000)})

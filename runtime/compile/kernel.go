@@ -88,12 +88,16 @@ func (b *builder) mayset(name string) error {
 // CAP_SYS_RESOURCE; without, the container goes on with what it has, and the step is among the expected
 // failures.
 func (b *builder) oomScore(value *int, dir any, name string) {
-	v := "0"
-	if value != nil {
-		v = strconv.Itoa(*value)
-	}
+	v := score(value)
 	f := b.reg("file")
 	b.Do("open", unix.SYS_OPENAT, dir, name, unix.O_WRONLY|unix.O_CLOEXEC, 0).On("oom_score_adj").To(f)
 	b.Do("set the score for running out of memory", unix.SYS_WRITE, f, v, len(v)).On(v).May(unix.EACCES)
 	b.CloseReg(f)
+}
+
+func score(value *int) string {
+	if value == nil {
+		return "0"
+	}
+	return strconv.Itoa(*value)
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/berth-engine/berth/internal/plainfile"
 	"github.com/berth-engine/berth/runtime/script"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -46,6 +47,12 @@ func (p *Plan) Launch() (*script.Child, error) {
 // clone makes the child, in its version 2 cgroup where clone3 can do that.
 func (p *Plan) clone() (*script.Child, error) {
 	o := script.StartOptions{Flags: p.b.flags, Share: p.b.shares()}
+	if o.Share {
+		var err error
+		if p.score, err = plainfile.Read(ownScore); err != nil {
+			return nil, fmt.Errorf("score for running out of memory: %w", err)
+		}
+	}
 	if g := p.b.in.Cgroup; g != nil && g.Version == 2 && g.Dir != nil {
 		o.Cgroup = g.Dir
 	}
@@ -55,22 +62,6 @@ func (p *Plan) clone() (*script.Child, error) {
 		c, err = p.Script.Start(o)
 	}
 	return c, err
-}
-
-// smallest is the memory limit, in bytes, below which a start itself might not fit: whoever shares the memory of the
-// process that the kernel then kills is killed with it.
-const smallest = 16 << 20
-
-// shares tells whether the child may play in our memory: where nobody but us and the kernel can look at it before its
-// execve (a pid namespace of its own, and no user namespace, whose root could be somebody), where it lets go of it
-// before we close the script (it does not wait for a start, or go on as an init), and where it is not killed for
-// want of memory.
-func (b *builder) shares() bool {
-	if !b.in.Share || b.flags&unix.CLONE_NEWPID == 0 || b.flags&unix.CLONE_NEWUSER != 0 || b.handed || b.in.Init || b.in.Wait != nil {
-		return false
-	}
-	r := b.spec.Linux.Resources
-	return r == nil || r.Memory == nil || r.Memory.Limit == nil || *r.Memory.Limit <= 0 || *r.Memory.Limit >= smallest
 }
 
 // serve does the parent's part at each meeting point, and waits for what the script ends in.
@@ -106,7 +97,11 @@ func (p *Plan) serve() error {
 			return nil // created
 		}
 	}
-	return p.child.Started()
+	if err := p.child.Started(); err != nil {
+		return err
+	}
+	p.restoreScore()
+	return nil
 }
 
 // writeMaps writes the id maps of a new user namespace.

@@ -71,8 +71,8 @@ type Inputs struct {
 	Record *os.File
 
 	// Share lets the child play in the caller's memory until its execve, where that is safe: nothing is copied, but the
-	// caller can't be looked at any more by others of its user (PR_SET_DUMPABLE counts for both), and does not release
-	// the plan before Launch or Finish has returned.
+	// caller can't be looked at any more by others of its user (PR_SET_DUMPABLE counts for both), has the child's
+	// oom_score_adj until Launch (of a slot: Finish) returns, and does not release the plan before that.
 	Share bool
 
 	// Host is what compiling needs to know of the machine; nil: this one is looked at.
@@ -98,5 +98,6 @@ type Plan struct {
 
 	b      *builder
 	child  *script.Child
-	served int // meeting points
+	served int    // meeting points
+	score  []byte // what ownScore had before the child; empty: it does not share our memory
 }

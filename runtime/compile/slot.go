@@ -87,7 +87,8 @@ func (b *builder) ready(dest string, m specs.Mount) (script.Reg, bool) {
 func (b *builder) devicesReady() bool { return b.slot && b.devicesMade }
 
 // Fits says whether a slot that was prepared for one configuration can become another: nil, or the reason
-// why not. withInit: the process is to be below an init, which would keep the memory that a slot's child may share.
+// why not. withInit: the process is to be below an init, which would keep the memory that a slot's child may share;
+// for that memory's sake no tight limit fits either (share.go).
 func Fits(prepared, wanted *specs.Spec, withInit bool) error {
 	if prepared.Linux == nil || wanted.Linux == nil {
 		return fmt.Errorf("there is no linux section")
@@ -100,6 +101,9 @@ func Fits(prepared, wanted *specs.Spec, withInit bool) error {
 	}
 	if withInit {
 		return fmt.Errorf("it has an init")
+	}
+	if tight(wanted.Linux.Resources) {
+		return fmt.Errorf("its memory limit is very small")
 	}
 	if wanted.Hooks != nil && hooksInside(wanted.Hooks) > 0 {
 		return fmt.Errorf("it has hooks")

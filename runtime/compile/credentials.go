@@ -13,6 +13,7 @@ import (
 func (b *builder) becomeRoot() {
 	b.Do("become root of the user namespace", unix.SYS_SETRESGID, 0, 0, 0).On("gid 0")
 	b.Do("become root of the user namespace", unix.SYS_SETRESUID, 0, 0, 0).On("uid 0")
+	b.hideMemory()
 }
 
 // identity gives up what the program must not have. The order is the kernel's:
@@ -87,7 +88,14 @@ func (b *builder) setIDs(u specs.User) error {
 	b.Do("set the group", unix.SYS_SETRESGID, u.GID, u.GID, u.GID).On(fmt.Sprint("gid ", u.GID))
 	b.Do("keep capabilities", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
 	b.Do("set the user", unix.SYS_SETRESUID, u.UID, u.UID, u.UID).On(fmt.Sprint("uid ", u.UID))
+	b.hideMemory()
 	return nil
+}
+
+// hideMemory lets nobody look into this process, which plays in our memory or in a copy of it. Who becomes another user
+// has it as fs.suid_dumpable says, and must say it again (kernel/cred.c, "commit_creds").
+func (b *builder) hideMemory() {
+	b.Do("show nothing of this program", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 }
 
 func mapped(l []specs.LinuxIDMapping, id uint32) bool {

@@ -50,7 +50,7 @@ func (b *builder) enter(in ExecInputs) error {
 	// what is the process's own on the host is opened or written while the host is still seen
 	b.oomScore(b.oomScoreAdj(), unix.AT_FDCWD, "/proc/self/oom_score_adj")
 	// before the pid namespace: whoever is in there must not read this program's memory or its file (CVE-2019-5736)
-	b.Do("show nothing of this program", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	b.hideMemory()
 	if in.Namespaces&unix.CLONE_NEWPID != 0 {
 		b.Do("join the namespace", unix.SYS_SETNS, target, unix.CLONE_NEWPID).On("pid")
 	}

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -105,10 +106,16 @@ func TestGoldenScripts(t *testing.T) {
 			if strings.Contains(text, "system call") {
 				t.Error("a call has no name: its number differs between architectures")
 			}
+			if n := strings.Count(text, "setresuid("); n == 0 || n != len(hidden.FindAllString(text, -1)) {
+				t.Error("who is the user that the process becomes could look into our memory")
+			}
 			golden(t, name+".script", text)
 		})
 	}
 }
+
+// hidden is a change of the user, which lets that user look in as far as the machine's settings say, and its undoing.
+var hidden = regexp.MustCompile(`setresuid\(.*\n.*SET_DUMPABLE, 0`)
 
 func TestGoldenExec(t *testing.T) {
 	process := specFor("/", "id").Process

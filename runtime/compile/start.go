@@ -60,7 +60,7 @@ func (b *builder) isolate() error {
 		b.meetParent("id maps", writeMaps)
 	}
 	// not before the maps: in a user namespace a process that is not dumpable has files in /proc that are not its own
-	b.Do("show nothing of this program", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	b.hideMemory()
 	b.Do("make a session", unix.SYS_SETSID)
 	b.Do("set the umask", unix.SYS_UMASK, 0)
 	if has {

@@ -59,8 +59,8 @@ type status struct {
 	n          int32 // steps that may be played; the parent moves it on while the child waits at a meeting point
 }
 
-// The arena is reserved at its full size at once: the child has its own page tables, so nothing that were
-// mapped later could be seen by it. Pages cost something only when they are written.
+// The arena is reserved at its full size at once: a child that does not share our memory has its own page tables, so
+// nothing that were mapped later could be seen by it. Pages cost something only when they are written.
 const (
 	arenaSize = 16 << 20
 	headSize  = 4 << 10
@@ -205,40 +205,57 @@ type cloneArgs struct {
 
 const cloneIntoCgroup = 0x200000000
 
+// birth is what the kernel reads and writes when it makes the child. It is in the arena: it only has addresses, and what is
+// on a goroutine's stack may be moved before the kernel is asked.
+type birth struct {
+	args  cloneArgs
+	pidfd int32
+}
+
+func (a *arena) birth() (*birth, error) {
+	at, err := a.room(int(unsafe.Sizeof(birth{})))
+	if err != nil {
+		return nil, err
+	}
+	return (*birth)(unsafe.Pointer(&a.mem[at])), nil
+}
+
 // clone makes the child that st describes (cgroup -1: where we are), with clone3 only where a cgroup asks for it:
 // filters of other engines refuse clone3. beside: it shares our memory.
 func (a *arena) clone(st stage, n int, flags uintptr, cgroup int, beside bool) (pid, pidfd int, errno syscall.Errno) {
+	b, err := a.birth()
+	if err != nil {
+		return -1, -1, unix.ENOMEM
+	}
+	b.pidfd = -1
 	a.publish(n)
 	st.base = a.start()
-	at, play, stack := &st, play, uintptr(0)
+	do, at := play, &st
+	var stack, stackSize uintptr
 	if beside {
 		if err := a.openSide(); err != nil {
 			return -1, -1, unix.ENOMEM
 		}
-		at, play, stack = (*stage)(unsafe.Pointer(&a.side[0])), playBeside, uintptr(unsafe.Pointer(&a.side[0]))
+		do, at = playBeside, (*stage)(unsafe.Pointer(&a.side[0]))
 		*at = st
+		stack, stackSize = uintptr(unsafe.Pointer(&a.side[0])), sideSize
 		flags |= unix.CLONE_VM
 	}
-	fd := int32(-1)
 	var p uintptr
 	if cgroup < 0 {
-		if beside {
-			stack += sideSize
-		}
-		p, errno = play(at, unix.SYS_CLONE, flags|uintptr(unix.SIGCHLD), stack, uintptr(unsafe.Pointer(&fd)), 0, 0)
+		p, errno = do(at, unix.SYS_CLONE, flags|uintptr(unix.SIGCHLD), stack+stackSize, uintptr(unsafe.Pointer(&b.pidfd)), 0, 0)
 	} else {
-		args := cloneArgs{
+		b.args = cloneArgs{
 			flags:      uint64(flags) | cloneIntoCgroup,
-			pidfd:      uint64(uintptr(unsafe.Pointer(&fd))),
+			pidfd:      uint64(uintptr(unsafe.Pointer(&b.pidfd))),
 			exitSignal: uint64(unix.SIGCHLD),
+			stack:      uint64(stack),
+			stackSize:  uint64(stackSize),
 			cgroup:     uint64(cgroup),
 		}
-		if beside {
-			args.stack, args.stackSize = uint64(stack), sideSize
-		}
-		p, errno = play(at, unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0, 0, 0)
+		p, errno = do(at, unix.SYS_CLONE3, uintptr(unsafe.Pointer(&b.args)), unsafe.Sizeof(b.args), 0, 0, 0)
 	}
-	return int(p), int(fd), errno
+	return int(p), int(b.pidfd), errno
 }
 
 // openSide makes room for a child that shares our memory. It is private: where that child forks, both have their

@@ -100,7 +100,6 @@ func (s *Script) Start(o StartOptions) (*Child, error) {
 	if o.Share && s.aside {
 		return nil, errAside
 	}
-	s.shared = o.Share
 	ours, theirs, err := connection()
 	if err != nil {
 		return nil, fmt.Errorf("connection to the starting process: %w", err)
@@ -114,10 +113,11 @@ func (s *Script) Start(o StartOptions) (*Child, error) {
 	s.writePrologue(append(slices.Clone(s.keep), theirs))
 	s.writeNames()
 	st.entry = int32(s.entry)
-	s.started = true
+	s.started, s.shared = true, o.Share
 	pid, pidfd, errno := s.clone(st, o)
 	runtime.KeepAlive(s.files)
 	if errno != 0 {
+		s.shared = false
 		unix.Close(ours)
 		if o.Cgroup != nil && (errno == unix.ENOSYS || errno == unix.EPERM || errno == unix.EINVAL) {
 			s.started = false
@@ -192,10 +192,11 @@ func (s *Script) clone(st stage, o StartOptions) (pid, pidfd int, errno syscall.
 }
 
 // Meet waits until the child has come to its next meeting point. The error is a *Failure where the child
-// failed on its way; it has then been reaped.
+// failed on its way. Where there is an error it is no more, and has been reaped.
 func (c *Child) Meet() error {
 	n, got, err := c.read()
 	if err != nil {
+		c.Abandon()
 		return err
 	}
 	if n == 0 {
@@ -203,6 +204,7 @@ func (c *Child) Meet() error {
 		if err := c.ended(); err != nil {
 			return err
 		}
+		c.Abandon()
 		return errors.New("the starting process went on without meeting its parent")
 	}
 	c.met++
@@ -210,6 +212,7 @@ func (c *Child) Meet() error {
 		c.adopt()
 	}
 	if int(got) != c.met {
+		c.Abandon()
 		return fmt.Errorf("the starting process is at meeting point %d, expected is %d", got, c.met)
 	}
 	return nil
@@ -248,7 +251,7 @@ func (c *Child) Go(files ...*os.File) error {
 }
 
 // Started waits until the child has executed the program. The error is a *Failure where it failed on its
-// way; it has then been reaped, and what Start acquired is released.
+// way. Where there is an error it is no more, and has been reaped; in any case what Start acquired is released.
 func (c *Child) Started() error {
 	if c.conn < 0 {
 		return c.lastErr
@@ -257,7 +260,9 @@ func (c *Child) Started() error {
 	if err == nil && n != 0 {
 		err = errors.New("the starting process waits at a meeting point, its execve was expected")
 	}
-	if err == nil {
+	if err != nil {
+		c.Abandon()
+	} else {
 		c.adopt()
 		err = c.ended()
 	}
@@ -274,6 +279,7 @@ func (c *Child) Abandon() {
 	// by descriptor: should somebody else have reaped it, its pid may be another's by now
 	_ = unix.PidfdSendSignal(int(c.PidFD.Fd()), unix.SIGKILL, nil, 0)
 	c.reap(c.first)
+	c.s.shared = false
 	if p := int(c.s.arena.head().successor); c.s.heir > 0 && p != 0 && (c.adopted || c.Pid == c.first) {
 		c.Pid = p
 		if fd, err := unix.PidfdOpen(p, 0); err == nil {
@@ -340,6 +346,7 @@ func (c *Child) adopt() {
 
 // ended says how a child that has closed its connection ended: nil where it executed the program.
 func (c *Child) ended() error {
+	defer func() { c.s.shared = false }() // the kernel gives it another memory, or none, before it closes anything
 	h := c.s.arena.head()
 	if h.failed != 0 {
 		f := c.s.failure(int(h.failedStep), syscall.Errno(h.errno))

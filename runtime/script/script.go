@@ -55,7 +55,7 @@ type Script struct {
 	err     error
 	started bool
 	aside   bool // there is a fork whose parent's side goes on
-	shared  bool // the child plays in our memory
+	shared  bool // a child plays in our memory
 	filed   bool // the arena is a file
 	written int  // steps whose names are in it
 }
@@ -114,8 +114,14 @@ func newIn(fd int) (*Script, error) {
 	return s, nil
 }
 
-// Close releases the script's memory. A child that still plays it has the memory for itself, unless it shares ours.
-func (s *Script) Close() error { return s.arena.close() }
+// Close releases the script's memory. A child that still plays it has the memory for itself; where it shares ours nothing
+// is released, and that is an error.
+func (s *Script) Close() error {
+	if s.shared {
+		return errPlayed
+	}
+	return s.arena.close()
+}
 
 // Err is the first error of writing the script, nil where there was none.
 func (s *Script) Err() error {
@@ -438,4 +444,7 @@ func (s *Script) Overwrite(text string) {
 // Close adds a step that closes r.
 func (s *Script) CloseReg(r Reg) { s.Do("close", syscall.SYS_CLOSE, r) }
 
-var errAside = errors.New("start script: a process that goes on beside the program can't share its parent's memory")
+var (
+	errAside  = errors.New("start script: a process that goes on beside the program can't share its parent's memory")
+	errPlayed = errors.New("start script: a child still plays it in its parent's memory")
+)

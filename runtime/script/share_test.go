@@ -108,6 +108,54 @@ func TestShareAbandon(t *testing.T) {
 	}
 }
 
+// The memory stays as long as the child plays in it, whatever its parent does.
+func TestShareKeepsMemory(t *testing.T) {
+	s := newScript(t)
+	s.Meet("here")
+	c := start(t, s, StartOptions{Share: true})
+	if err := c.Meet(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); !errors.Is(err, errPlayed) {
+		t.Fatalf("closed while it is played: %v", err)
+	}
+	program(s, "exit 4")
+	if err := c.Go(); err != nil {
+		t.Fatal(err)
+	}
+	if got := exitStatus(t, c); got != 4 {
+		t.Errorf("exit status %d, want 4", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A child that is elsewhere than its parent believes is not left to itself.
+func TestOutOfStep(t *testing.T) {
+	for _, share := range []bool{false, true} {
+		for name, meet := range map[string]func(*Child) error{
+			"it waits, its program is expected": func(c *Child) error { return c.Started() },
+			"it runs, a meeting is expected":    func(c *Child) error { return errors.Join(c.Meet(), c.Go(), c.Meet()) },
+			"it comes to another meeting":       func(c *Child) error { c.met = 7; return c.Meet() },
+		} {
+			s := newScript(t)
+			s.Meet("here")
+			program(s, "exec sleep 1000")
+			c := start(t, s, StartOptions{Share: share})
+			if meet(c) == nil {
+				t.Errorf("share %v: %s: no error", share, name)
+			}
+			if err := unix.Kill(c.Pid, 0); !errors.Is(err, unix.ESRCH) {
+				t.Errorf("share %v: %s: it is still there: %v", share, name, err)
+			}
+			if err := s.Close(); err != nil {
+				t.Errorf("share %v: %s: %v", share, name, err)
+			}
+		}
+	}
+}
+
 // A process that it makes has registers of its own.
 func TestShareAndFork(t *testing.T) {
 	s := newScript(t)

@@ -12,18 +12,24 @@ TEXT ·handlerAddress(SB),NOSPLIT,$0-16
 TEXT ·handler<>(SB),NOSPLIT|NOFRAME,$0-0
 	MOVL	·target(SB), AX
 	TESTL	AX, AX
-	JLT	nobody
+	JGE	send
+	LEAL	-1(DI), CX
+	LOCK
+	BTSQ	CX, ·pending(SB)
+	MOVL	·target(SB), AX	// To may have looked at pending just before: the signal is ours, or its, whoever clears the bit
+	TESTL	AX, AX
+	JLT	done
+	LOCK
+	BTRQ	CX, ·pending(SB)
+	JCC	done
+send:
 	MOVL	DI, SI
 	MOVL	AX, DI
 	MOVL	$0, DX
 	MOVL	$0, R10
 	MOVL	$424, AX	// pidfd_send_signal(target, signal, NULL, 0)
 	SYSCALL
-	RET
-nobody:
-	DECL	DI
-	LOCK
-	BTSQ	DI, ·pending(SB)
+done:
 	RET
 
 TEXT ·restorer<>(SB),NOSPLIT|NOFRAME,$0-0

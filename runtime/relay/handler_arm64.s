@@ -9,24 +9,35 @@ TEXT ·handlerAddress(SB),NOSPLIT,$0-16
 
 // The kernel calls it with the signal in R0, and puts every register back afterwards.
 TEXT ·handler<>(SB),NOSPLIT|NOFRAME,$0-0
-	MOVW	·target(SB), R4
+	MOVD	$·target(SB), R5
+	LDARW	(R5), R4
 	CMPW	$0, R4
-	BLT	nobody
+	BGE	send
+	SUB	$1, R0, R6
+	MOVD	$1, R1
+	LSL	R6, R1
+	MOVD	$·pending(SB), R2
+note:
+	LDAXR	(R2), R3
+	ORR	R1, R3
+	STLXR	R3, (R2), R6
+	CBNZ	R6, note
+	LDARW	(R5), R4	// To may have looked at pending just before: the signal is ours, or its, whoever clears the bit
+	CMPW	$0, R4
+	BLT	done
+take:
+	LDAXR	(R2), R3
+	AND	R1, R3, R7
+	BIC	R1, R3
+	STLXR	R3, (R2), R6
+	CBNZ	R6, take
+	CBZ	R7, done
+send:
 	MOVD	R0, R1
 	MOVD	R4, R0
 	MOVD	$0, R2
 	MOVD	$0, R3
 	MOVD	$424, R8	// pidfd_send_signal(target, signal, NULL, 0)
 	SVC
-	RET
-nobody:
-	SUB	$1, R0
-	MOVD	$1, R1
-	LSL	R0, R1
-	MOVD	$·pending(SB), R2
-again:
-	LDAXR	(R2), R3
-	ORR	R1, R3
-	STLXR	R3, (R2), R4
-	CBNZ	R4, again
+done:
 	RET

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// OpenListener is how the process behind a socket is opened where the kernel gives no pidfd of it.
+var OpenListener = openListener
+
 // SetPatience changes how long the launcher waits for what does not answer.
 func (l *Launcher) SetPatience(d time.Duration) { l.patience = d }
 

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/berth-engine/berth/runtime"
 	"github.com/berth-engine/berth/runtime/protocol"
 )
@@ -120,7 +122,7 @@ func TestSilentShim(t *testing.T) {
 		t.Error(err)
 	}
 	stop(b, shim)
-	b.launcher.SetPatience(100 * time.Millisecond)
+	b.launcher.SetPatience(time.Second) // it passes once, and is enough for killing what does not answer
 	defer b.launcher.SetPatience(time.Minute)
 	if err := b.launcher.Destroy(t.Context(), cfg.ID, cfg.Dir, ""); err != nil {
 		t.Errorf("destroy: %v", err)
@@ -133,6 +135,23 @@ func TestSilentShim(t *testing.T) {
 		return e.Name() == protocol.SocketName || e.Name() == protocol.RecordName
 	}) {
 		t.Errorf("left in the run-time directory: %v, %v", left, err)
+	}
+}
+
+// TestOpenListener: a process is opened by its pid only while it is the one that listens.
+func TestOpenListener(t *testing.T) {
+	b := newBench(t)
+	cfg := b.config("/bin/sleep", "1000")
+	shim := b.start(cfg).shimPid()
+	fd, err := runtime.OpenListener(cfg.Dir, shim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Close(fd); err != nil {
+		t.Error(err)
+	}
+	if _, err := runtime.OpenListener(cfg.Dir, os.Getpid()); !errors.Is(err, unix.ESRCH) {
+		t.Errorf("another process: %v", err)
 	}
 }
 

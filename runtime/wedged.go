@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -44,25 +45,46 @@ func shimAt(dir string) (pid, pidfd int, err error) {
 		return 0, -1, err
 	}
 	defer conn.Close()
-	socket := int(conn.Fd())
-	owner, err := unix.GetsockoptUcred(socket, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err != nil {
-		return 0, -1, fmt.Errorf("whose socket it is: %w", err)
-	}
-	pid = int(owner.Pid)
-	pidfd, err = unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
-	if !errors.Is(err, unix.ENOPROTOOPT) {
-		return pid, pidfd, err
-	}
-	// Linux before 6.5: the pid is the listener's as long as somebody listens, so it is looked at once more afterwards.
-	if pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
+	if pid, err = listener(conn); err != nil {
 		return 0, -1, err
 	}
-	again, err := protocol.Dial(dir)
-	if err != nil {
-		return 0, -1, errors.Join(err, unix.Close(pidfd))
+	pidfd, err = unix.GetsockoptInt(int(conn.Fd()), unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		pidfd, err = openListener(dir, pid)
 	}
-	return pid, pidfd, again.Close()
+	if err != nil {
+		return 0, -1, err
+	}
+	return pid, pidfd, nil
+}
+
+// listener is the process that listens at the other end.
+func listener(conn *os.File) (pid int, err error) {
+	owner, err := unix.GetsockoptUcred(int(conn.Fd()), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return 0, fmt.Errorf("whose socket it is: %w", err)
+	}
+	return int(owner.Pid), nil
+}
+
+// openListener opens the process that listened at the socket in dir just now, where the kernel gives no pidfd (Linux before
+// 6.5): the pid is that process's as long as it listens, so it is looked at once more when the pidfd is there.
+func openListener(dir string, pid int) (pidfd int, err error) {
+	if pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
+		return -1, err
+	}
+	conn, err := protocol.Dial(dir)
+	if err == nil {
+		var now int
+		if now, err = listener(conn); err == nil && now != pid {
+			err = fmt.Errorf("process %d listens, a moment ago it was process %d: %w", now, pid, unix.ESRCH)
+		}
+		conn.Close()
+	}
+	if err != nil {
+		return -1, errors.Join(err, unix.Close(pidfd))
+	}
+	return pidfd, nil
 }
 
 // awaitEnd waits until a process has ended, or ctx has.

@@ -153,6 +153,9 @@ func (e *Engine) Rename(ctx context.Context, user, name string) error {
 		return err
 	}
 	e.release(old, c.ID)
+	if err := e.networks.Rename(ctx, c.ID, name); err != nil {
+		e.log.Error("a renamed container is found in its networks under its old name until it is started again", "container", c.ID, "error", err)
+	}
 	e.event(c, "rename", map[string]string{"oldName": "/" + old})
 	return nil
 }

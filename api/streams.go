@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/berth-engine/berth/api/wire"
 	"github.com/berth-engine/berth/engine"
 	"github.com/berth-engine/berth/internal/detachkeys"
 	"github.com/berth-engine/berth/internal/jsonlog"
@@ -338,6 +339,9 @@ func (s *Server) startExec(w http.ResponseWriter, r *http.Request) error {
 	ctx := context.WithoutCancel(r.Context())
 	stream, ended, err := s.engine.StartExec(ctx, id, in.Detach)
 	if err != nil {
+		if now, gone := s.engine.InspectExec(id); gone == nil && run.ExitCode == nil && now.ExitCode != nil && !in.Detach && r.Header.Get("Upgrade") != wire.ExecProtocol {
+			return neverRan(w, r, run.Config.TTY, err)
+		}
 		return err
 	}
 	defer stream.Close()
@@ -354,6 +358,20 @@ func (s *Server) startExec(w http.ResponseWriter, r *http.Request) error {
 	if !pump(h, stream, run.Config.AttachStdin, run.Config.TTY, keys, ended) {
 		s.engine.FollowExec(id, ended)
 	}
+	return nil
+}
+
+// neverRan tells a client of Docker's why its process could not be started. Such a client takes any status that
+// is not the stream's for a broken connection: it reads the reason as output, and the exit code from inspect
+// (moby, postContainerExecStart).
+func neverRan(w http.ResponseWriter, r *http.Request, tty bool, reason error) error {
+	h, err := hijack(w, r, mediaType(tty, versionOf(r)))
+	if err != nil {
+		return err
+	}
+	stdout, _ := outputs(h, tty)
+	_, _ = io.WriteString(stdout, message(reason)+"\r\n") // the client has gone
+	h.finish()
 	return nil
 }
 

@@ -78,6 +78,9 @@ func (a *App) exec(ctx context.Context, o execOptions, container string, command
 func (a *App) execAttached(ctx context.Context, engine *client.Client, id string, req client.ExecRequest, start client.ExecStart, keys []byte) error {
 	conn, err := engine.ExecAttach(ctx, id, start)
 	if err != nil {
+		if state, unknown := engine.ExecInspect(ctx, id); unknown == nil && state.ExitCode != nil {
+			return withCode(*state.ExitCode, err)
+		}
 		return execFailed(err)
 	}
 	defer conn.Close()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/berth-engine/berth/container"
@@ -144,7 +145,7 @@ func (e *Engine) StartExec(ctx context.Context, id string, detach bool) (stream 
 	}
 	process, err := e.startExec(ctx, c, cfg, detach)
 	if err != nil {
-		e.execs.ended(id, exitCode(err))
+		e.execs.ended(id, execCode(err))
 		return nil, nil, err
 	}
 	e.execs.mu.Lock()
@@ -157,12 +158,15 @@ func (e *Engine) StartExec(ctx context.Context, id string, detach bool) (stream 
 	}, nil
 }
 
-func exitCode(err error) int {
+// execCode is the exit code of a process that never ran, as Docker has it: 127 where a file is not there, 126
+// for everything else.
+func execCode(err error) int {
 	var failed *runtime.StartError
-	if errors.As(err, &failed) {
-		return failed.ExitCode()
+	switch {
+	case errors.As(err, &failed) && failed.ExitCode() == 127, errors.Is(err, syscall.ENOENT):
+		return 127
 	}
-	return 125
+	return 126
 }
 
 func (x *execs) ended(id string, code int) {

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
+
+	"github.com/berth-engine/berth/api/wire"
 )
 
 // Result waits for the end and returns the exit status. It closes w.
@@ -60,9 +62,10 @@ func (c *Client) ExecCreate(ctx context.Context, container string, req ExecReque
 	return out.ID, err
 }
 
-// ExecAttach starts the process and hands its stream over.
+// ExecAttach starts the process and hands its stream over. Berth's engine answers a start that failed with the
+// error, Docker's with a stream that says why.
 func (c *Client) ExecAttach(ctx context.Context, id string, req ExecStart) (*Stream, error) {
-	return c.Upgrade(ctx, Request{Method: "POST", Path: execPath(id, "/start"), JSON: req}, "tcp")
+	return c.Upgrade(ctx, Request{Method: "POST", Path: execPath(id, "/start"), JSON: req}, wire.ExecProtocol)
 }
 
 // ExecStart starts the process without a stream.

@@ -44,6 +44,9 @@ func (e *Engine) Create(ctx context.Context, req CreateRequest) (id string, warn
 
 func (e *Engine) create(ctx context.Context, req CreateRequest) (_ *instance, warnings []string, err error) {
 	cfg := req.Config
+	if err := checkSharing(&cfg); err != nil { // before fillIn: what the image exposes is no conflict
+		return nil, nil, err
+	}
 	img, imageConfig, err := e.imageFor(cfg.Image, req.Platform)
 	if err != nil {
 		return nil, nil, err
@@ -212,6 +215,12 @@ func (e *Engine) check(c *container.Config) (warnings []string, err error) {
 	}
 	if c.AutoRemove && c.Restart.Name != "" && c.Restart.Name != "no" {
 		return nil, invalid("can't create 'AutoRemove' container with restart policy")
+	}
+	if err := checkOOMScore(c.Process.OOMScoreAdj); err != nil {
+		return nil, err
+	}
+	if err := checkHealth(c.Healthcheck); err != nil {
+		return nil, err
 	}
 	if _, joins := container.Joins(c.Isolation.IPCMode); joins { // its /dev/shm is a mount of another mount namespace
 		return nil, invalid("--ipc %s is not supported yet: share a volume, or use --ipc host", c.Isolation.IPCMode)

@@ -1,0 +1,69 @@
+package engine
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-engine/berth/container"
+	"github.com/containerd/errdefs"
+)
+
+func TestCheckSharing(t *testing.T) {
+	joined := func(n container.Network) container.Config {
+		n.Mode = "container:other"
+		return container.Config{Network: n}
+	}
+	port := container.Port{Number: 80, Protocol: "tcp"}
+	for name, c := range map[string]struct {
+		config container.Config
+		want   string // "": accepted
+	}{
+		"joined":           {joined(container.Network{}), ""},
+		"hostname":         {joined(container.Network{Hostname: "x"}), "hostname and the network mode"},
+		"dns":              {joined(container.Network{DNS: []string{"1.1.1.1"}}), "dns and the network mode"},
+		"hosts":            {joined(container.Network{ExtraHosts: []string{"a:1.1.1.1"}}), "custom host-to-IP mapping"},
+		"publish":          {joined(container.Network{Published: []container.Publish{{Port: port}}}), "port publishing"},
+		"publish all":      {joined(container.Network{PublishAll: true}), "port publishing"},
+		"expose":           {joined(container.Network{Exposed: []container.Port{port}}), "port exposing"},
+		"mac":              {container.Config{Network: container.Network{Mode: "host", Endpoints: []container.Endpoint{{MAC: "02:42:00:00:00:01"}}}}, "mac-address and the network mode"},
+		"host's UTS":       {container.Config{Isolation: container.Isolation{UTSMode: "host"}, Network: container.Network{Mode: "bridge", Hostname: "x"}}, "hostname and the UTS mode"},
+		"host":             {container.Config{Network: container.Network{Mode: "host", Hostname: "x", DNS: []string{"1.1.1.1"}}}, ""},
+		"bridge, all told": {container.Config{Network: container.Network{Mode: "bridge", Hostname: "x", Exposed: []container.Port{port}, PublishAll: true}}, ""},
+	} {
+		err := checkSharing(&c.config)
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case c.want != "" && (err == nil || !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestCheckOOMScore(t *testing.T) {
+	for score, ok := range map[int]bool{0: true, 1000: true, -1000: true, 1001: false, -1001: false} {
+		if err := checkOOMScore(score); (err == nil) != ok {
+			t.Errorf("%d: %v", score, err)
+		}
+	}
+}
+
+func TestCheckHealth(t *testing.T) {
+	for name, c := range map[string]struct {
+		check *container.Healthcheck
+		ok    bool
+	}{
+		"none":             {nil, true},
+		"defaults":         {&container.Healthcheck{}, true},
+		"the least":        {&container.Healthcheck{Interval: time.Millisecond}, true},
+		"short interval":   {&container.Healthcheck{Interval: time.Microsecond}, false},
+		"negative timeout": {&container.Healthcheck{Timeout: -time.Second}, false},
+		"start interval":   {&container.Healthcheck{StartInterval: time.Nanosecond}, false},
+		"retries":          {&container.Healthcheck{Retries: -1}, false},
+	} {
+		if err := checkHealth(c.check); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

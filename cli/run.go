@@ -138,9 +138,9 @@ type runner struct {
 	restore  func()   // of the terminal; nil while it is not raw
 }
 
-// proxies tells whether signals go to the container. With a terminal they are keys.
+// proxies tells whether signals go to the container. With a terminal as input they are keys.
 func (r *runner) proxies() bool {
-	return r.options.sigProxy && !r.options.detach && !r.request.Tty
+	return r.options.sigProxy && !r.options.detach && !(r.request.Tty && r.request.AttachStdin)
 }
 
 // run asks without a pull first: a run of a local image reads no configuration and asks no credential
@@ -412,13 +412,33 @@ func passedOn() []os.Signal {
 	}
 }
 
+// patience is how many times SIGINT and SIGTERM may come before the program ends without its container, which
+// may take no notice of them: as many as Docker's has.
+const patience = 3
+
 // forwardSignals passes signals on to a container, until the program ends.
-func forwardSignals(send func(syscall.Signal)) {
-	signals := make(chan os.Signal, 64)
+func (a *App) forwardSignals(send func(syscall.Signal)) {
+	signals, toSend := make(chan os.Signal, 64), make(chan syscall.Signal, 64)
 	signal.Notify(signals, passedOn()...)
 	go func() {
+		asked := 0
 		for s := range signals {
-			send(s.(syscall.Signal))
+			if s == syscall.SIGINT || s == syscall.SIGTERM {
+				asked++
+			}
+			if asked == patience {
+				fmt.Fprintf(a.Err, "\nberth: got %d SIGTERM/SIGINTs, exiting: the container may still run\n", patience)
+				os.Exit(1)
+			}
+			select {
+			case toSend <- s.(syscall.Signal):
+			default: // the engine does not answer
+			}
+		}
+	}()
+	go func() {
+		for s := range toSend {
+			send(s)
 		}
 	}()
 }
@@ -427,7 +447,7 @@ func forwardSignals(send func(syscall.Signal)) {
 // works. Before there is a container a signal ends the program, and with it a pull; one that comes
 // before the start waits for it.
 func (r *runner) proxySignals(ctx context.Context) {
-	forwardSignals(func(sig syscall.Signal) {
+	r.app.forwardSignals(func(sig syscall.Signal) {
 		select {
 		case <-r.created:
 		default:

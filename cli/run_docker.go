@@ -81,7 +81,7 @@ func (a *App) startAttached(ctx context.Context, at attached) error {
 	}
 	defer wait.Close()
 	if at.sigProxy && !at.tty {
-		forwardSignals(func(sig syscall.Signal) {
+		a.forwardSignals(func(sig syscall.Signal) {
 			_ = engine.ContainerDo(ctx, at.id, "kill", url.Values{"signal": {strconv.Itoa(int(sig))}})
 		})
 	}
@@ -91,6 +91,9 @@ func (a *App) startAttached(ctx context.Context, at attached) error {
 		}
 	}
 	if at.tty {
+		if size, ok := a.terminalSize(); ok && at.noStart { // another size first: the program draws anew what it shows
+			_ = engine.ContainerResize(ctx, at.id, size.Height+1, size.Width+1)
+		}
 		stop := a.followSize(func(height, width uint16) { _ = engine.ContainerResize(ctx, at.id, height, width) })
 		defer stop()
 	}

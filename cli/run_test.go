@@ -324,6 +324,84 @@ func TestRunSignals(t *testing.T) {
 	}
 }
 
+// TestRunOfADeafContainer: one that takes no notice of signals does not hold the user.
+func TestRunOfADeafContainer(t *testing.T) {
+	running, over := make(chan struct{}), make(chan struct{})
+	defer close(over)
+	host := engineOf(t, func(c *conversation) {
+		c.created()
+		c.send(wire.RunStarted, "")
+		c.next()
+		close(running)
+		<-over
+	}, func(http.ResponseWriter, *http.Request) { <-over }) // not even the engine answers
+	cmd := process(host, "run", "-i", "debian")
+	var errs bytes.Buffer
+	cmd.Stdin, cmd.Stderr = endless{}, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-running
+	for range patience { // signals of one kind become one while they wait
+		for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+			_ = cmd.Process.Signal(s) // it may have ended
+		}
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = cmd.Wait() }()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for ended := false; !ended; {
+		select {
+		case <-done:
+			ended = true
+		case <-tick.C:
+			_ = cmd.Process.Signal(syscall.SIGINT)
+		}
+	}
+	if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(errs.String(), "got 3 SIGTERM/SIGINTs") {
+		t.Errorf("%d, %q", code, errs.String())
+	}
+}
+
+// TestRunSignalsWithATerminalForOutputOnly: the terminal is not raw, so ctrl-c is a signal, and the container's.
+func TestRunSignalsWithATerminalForOutputOnly(t *testing.T) {
+	killed := make(chan string, 1)
+	running := make(chan struct{})
+	host := engineOf(t, func(c *conversation) {
+		c.created()
+		c.send(wire.RunStarted, "")
+		c.send(wire.RunStdout, "ready")
+		close(running)
+		c.send(wire.RunStdout, "got "+<-killed)
+		c.exit(wire.RunExitBody{Code: 7})
+	}, func(w http.ResponseWriter, r *http.Request) {
+		killed <- r.URL.Query().Get("signal")
+		w.WriteHeader(http.StatusNoContent)
+	})
+	cmd := process(host, "run", "-t", "debian")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-running
+	ready := make([]byte, len("ready"))
+	if _, err := io.ReadFull(out, ready); err != nil { // signals are passed on before the output is
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	rest, _ := io.ReadAll(out)
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 7 || string(rest) != "got 2" {
+		t.Errorf("%d, %q", code, rest)
+	}
+}
+
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }

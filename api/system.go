@@ -329,9 +329,12 @@ func (d *usage) before52(u engine.Usage) any {
 }
 
 func (s *Server) pruneBuild(w http.ResponseWriter, r *http.Request) error {
-	f, err := readFilters(r, "until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private")
+	f, err := readFilters(r, "until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private", "label", "label!")
 	if err != nil {
 		return err
+	}
+	if !f.labels(nil) { // the cache has no labels; `system prune` sends its filters here, too
+		return answer(w, http.StatusOK, buildtypes.CachePruneReport{})
 	}
 	o := build.PruneOptions{All: truth(r.URL.Query(), "all", false)}
 	for _, name := range []string{"until", "unused-for"} {

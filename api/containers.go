@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -79,7 +80,26 @@ func (s *Server) matchContainer(f filters) (func(engine.Container) bool, error) 
 			return nil, fmt.Errorf("invalid filter 'status=%s': %w: %w", v, err, errdefs.ErrInvalidArgument)
 		}
 	}
+	for v := range f["health"] {
+		switch v {
+		case "none", "starting", "healthy", "unhealthy":
+		default:
+			return nil, fmt.Errorf("invalid filter 'health=%s': it can be none, starting, healthy or unhealthy: %w", v, errdefs.ErrInvalidArgument)
+		}
+	}
+	for v := range f["exited"] {
+		if _, err := strconv.Atoi(v); err != nil {
+			return nil, fmt.Errorf("invalid filter 'exited=%s': it is not an exit code: %w", v, errdefs.ErrInvalidArgument)
+		}
+	}
+	tasks, _, err := f.boolean("is-task")
+	if err != nil {
+		return nil, err
+	}
 	return func(c engine.Container) bool {
+		if tasks { // there is no swarm
+			return false
+		}
 		if t, ok := edge["before"]; ok && !c.Created.Before(t) {
 			return false
 		}

@@ -126,6 +126,9 @@ func unsupported(in dockercontainer.CreateRequest) error {
 			priority = priority || e != nil && e.GwPriority != 0
 		}
 	}
+	if len(h.Links) > 0 {
+		return fmt.Errorf("berth doesn't support links (--link) yet: put the containers into a network of their own, and use their names: %w", errdefs.ErrInvalidArgument)
+	}
 	for _, u := range []struct {
 		asked bool
 		what  string
@@ -133,7 +136,6 @@ func unsupported(in dockercontainer.CreateRequest) error {
 		{len(h.DeviceRequests) > 0, "device requests (--gpus)"},
 		{h.VolumeDriver != "" && h.VolumeDriver != "local", "volume driver " + h.VolumeDriver},
 		{h.UsernsMode != "" && h.UsernsMode != "host", "user namespace mode " + string(h.UsernsMode)},
-		{len(h.Links) > 0, "links (--link); put the containers into a network of their own and use their names"},
 		{len(h.StorageOpt) > 0, "storage options (--storage-opt)"},
 		{h.CPURealtimePeriod != 0 || h.CPURealtimeRuntime != 0, "realtime CPU limits (--cpu-rt-period, --cpu-rt-runtime)"},
 		{len(h.BlkioWeightDevice)+len(h.BlkioDeviceReadBps)+len(h.BlkioDeviceWriteBps)+len(h.BlkioDeviceReadIOps)+len(h.BlkioDeviceWriteIOps) > 0, "block IO limits of single devices"},
@@ -199,7 +201,8 @@ func logConfig(l dockercontainer.LogConfig) (container.LogConfig, error) {
 	default:
 		return out, fmt.Errorf("berth doesn't have the logging driver %q yet, only json-file, local and none: %w", l.Type, errdefs.ErrInvalidArgument)
 	}
-	for name, value := range l.Config {
+	for _, name := range sorted(l.Config) {
+		value := l.Config[name]
 		var err error
 		switch name {
 		case "max-size":
@@ -213,6 +216,18 @@ func logConfig(l dockercontainer.LogConfig) (container.LogConfig, error) {
 			if err == nil && out.MaxFiles < 1 {
 				err = fmt.Errorf("max-file cannot be less than 1")
 			}
+		case "mode": // the log never makes a container wait
+			if value != "blocking" && value != "non-blocking" {
+				err = fmt.Errorf("it can be blocking or non-blocking")
+			}
+		case "compress":
+			if compress, bad := strconv.ParseBool(value); bad != nil {
+				err = fmt.Errorf("it is neither true nor false")
+			} else if compress {
+				err = fmt.Errorf("berth doesn't compress logs yet")
+			}
+		case "tag", "labels", "labels-regex", "env", "env-regex", "max-buffer-size":
+			err = fmt.Errorf("berth doesn't have this option yet")
 		default:
 			err = fmt.Errorf("unknown log opt for %s log driver", out.Driver)
 		}
@@ -277,13 +292,13 @@ func securityOption(i *container.Isolation, o string) error {
 		name, value, ok = strings.Cut(o, ":")
 	}
 	if !ok {
-		return fmt.Errorf("invalid --security-opt 1: %q: %w", o, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("invalid --security-opt: %q: it is not name=value: %w", o, errdefs.ErrInvalidArgument)
 	}
 	switch name {
 	case "no-new-privileges":
 		v, err := strconv.ParseBool(value)
 		if err != nil {
-			return fmt.Errorf("invalid --security-opt 2: %q: %w", o, errdefs.ErrInvalidArgument)
+			return fmt.Errorf("invalid --security-opt: %q: it wants true or false: %w", o, errdefs.ErrInvalidArgument)
 		}
 		i.NoNewPrivileges = v
 	case "seccomp":
@@ -297,9 +312,14 @@ func securityOption(i *container.Isolation, o string) error {
 			return fmt.Errorf("berth doesn't set SELinux labels yet: --security-opt %s: %w", o, errdefs.ErrInvalidArgument)
 		}
 	case "systempaths":
-		i.SystemPaths = value == "unconfined"
+		if value != "unconfined" {
+			return fmt.Errorf("invalid --security-opt: %q: it can only be systempaths=unconfined: %w", o, errdefs.ErrInvalidArgument)
+		}
+		i.SystemPaths = true
+	case "writable-cgroups":
+		return fmt.Errorf("berth doesn't support --security-opt %s yet: %w", o, errdefs.ErrInvalidArgument)
 	default:
-		return fmt.Errorf("invalid --security-opt 2: %q: %w", o, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("invalid --security-opt: %q: there is no option %q: %w", o, name, errdefs.ErrInvalidArgument)
 	}
 	return nil
 }
@@ -356,7 +376,14 @@ func sorted[V any](m map[string]V) []string {
 
 // volumesFrom are another container's mounts: "NAME" or "NAME:ro".
 func (s *Server) volumesFrom(from string) ([]container.Mount, error) {
-	name, mode, _ := strings.Cut(from, ":")
+	name, mode, given := strings.Cut(from, ":")
+	switch mode {
+	case "ro", "rw", "z", "Z":
+	default:
+		if given {
+			return nil, fmt.Errorf("invalid volume specification: '%s': invalid mode: %s: %w", from, mode, errdefs.ErrInvalidArgument)
+		}
+	}
 	other, err := s.engine.Inspect(name)
 	if err != nil {
 		return nil, fmt.Errorf("--volumes-from %s: %s: %w", from, message(err), errdefs.ErrInvalidArgument)
@@ -371,6 +398,13 @@ func (s *Server) volumesFrom(from string) ([]container.Mount, error) {
 		all = append(all, m)
 	}
 	return all, nil
+}
+
+// bindOptions are the options of a bind, and what each is about.
+var bindOptions = map[string]string{
+	"ro": "access", "rw": "access", "z": "label", "Z": "label", "nocopy": "nocopy",
+	"consistent": "consistency", "cached": "consistency", "delegated": "consistency",
+	"private": "propagation", "rprivate": "propagation", "shared": "propagation", "rshared": "propagation", "slave": "propagation", "rslave": "propagation",
 }
 
 // parseBind reads "SOURCE:TARGET[:OPTIONS]" or "TARGET".
@@ -399,17 +433,20 @@ func parseBind(b string) (container.Mount, error) {
 		m.Kind, m.CreateHost = container.VolumeMount, false
 	}
 	if len(parts) == 3 {
+		said := map[string]bool{} // of each kind one (moby, linuxParser.ParseMountRaw)
 		for _, o := range strings.Split(parts[2], ",") {
-			switch o {
-			case "ro":
-				m.ReadOnly = true
-			case "rw", "z", "Z", "", "consistent", "cached", "delegated":
+			kind := bindOptions[o]
+			if kind == "" && o != "" || said[kind] || kind == "nocopy" && m.Kind == container.BindMount || kind == "propagation" && m.Kind == container.VolumeMount {
+				return bad("invalid mode: " + parts[2])
+			}
+			said[kind] = o != ""
+			switch kind {
+			case "access":
+				m.ReadOnly = o == "ro"
 			case "nocopy":
 				m.NoCopy = true
-			case "private", "rprivate", "shared", "rshared", "slave", "rslave":
+			case "propagation":
 				m.Propagation = o
-			default:
-				return bad("invalid mode: " + parts[2])
 			}
 		}
 	}
@@ -430,11 +467,14 @@ func parseMount(m mount.Mount) (container.Mount, error) {
 			return out, bad("invalid mount path: '%s' mount path must be absolute", m.Source)
 		}
 		if o := m.BindOptions; o != nil {
+			if o.Propagation != "" && bindOptions[string(o.Propagation)] != "propagation" {
+				return out, bad("invalid propagation mode: %s", o.Propagation)
+			}
 			out.Propagation, out.NonRec, out.CreateHost = string(o.Propagation), o.NonRecursive, o.CreateMountpoint
 		}
 	case mount.TypeVolume:
 		if o := m.VolumeOptions; o != nil {
-			out.NoCopy, out.Subpath = o.NoCopy, o.Subpath
+			out.NoCopy, out.Subpath, out.Labels = o.NoCopy, o.Subpath, o.Labels
 			if o.DriverConfig != nil && (o.DriverConfig.Name != "" && o.DriverConfig.Name != "local" || len(o.DriverConfig.Options) > 0) {
 				return out, bad("berth has no volume drivers or driver options yet")
 			}

@@ -170,9 +170,14 @@ func networkSettings(c engine.Container) *dockercontainer.NetworkSettings {
 	for _, ep := range c.Attached.Endpoints {
 		out.Networks[ep.NetworkName] = endpoint(ep)
 	}
-	for _, asked := range c.Config.Network.Endpoints { // those of a container that is not running
-		if _, attached := out.Networks[asked.Network]; !attached && len(c.Attached.Endpoints) == 0 {
-			out.Networks[asked.Network] = &network.EndpointSettings{Aliases: asked.Aliases}
+	for _, asked := range c.Config.Network.Endpoints {
+		attached := out.Networks[asked.Network]
+		if attached == nil && len(c.Attached.Endpoints) == 0 { // it is not running
+			attached = &network.EndpointSettings{Aliases: asked.Aliases}
+			out.Networks[asked.Network] = attached
+		}
+		if attached != nil {
+			attached.IPAMConfig = askedAddresses(asked)
 		}
 	}
 	return out
@@ -184,6 +189,21 @@ func endpoint(ep berthnet.Endpoint) *network.EndpointSettings {
 		Gateway: ep.Gateway4, IPAddress: addr(ep.IPv4), IPPrefixLen: bits(ep.IPv4),
 		IPv6Gateway: ep.Gateway6, GlobalIPv6Address: addr(ep.IPv6), GlobalIPv6PrefixLen: bits(ep.IPv6),
 	}
+}
+
+// askedAddresses are those that the user chose; nil where there are none. A client that makes a container anew
+// from what inspect says sends them again.
+func askedAddresses(asked container.Endpoint) *network.EndpointIPAMConfig {
+	var c network.EndpointIPAMConfig
+	for to, text := range map[*netip.Addr]string{&c.IPv4Address: asked.IPv4, &c.IPv6Address: asked.IPv6} {
+		if a, err := netip.ParseAddr(text); err == nil {
+			*to = a
+		}
+	}
+	if !c.IPv4Address.IsValid() && !c.IPv6Address.IsValid() {
+		return nil
+	}
+	return &c
 }
 
 func addr(p netip.Prefix) netip.Addr { return p.Addr() }

@@ -127,9 +127,11 @@ type Mount struct {
 	NoCopy      bool   `json:",omitempty"` // volume: a new one doesn't get the image's content
 	Anonymous   bool   `json:",omitempty"` // volume: made for this container, goes with it
 	Subpath     string `json:",omitempty"` // volume: a directory of it
-	Size        int64  `json:",omitempty"` // tmpfs: bytes; 0: half the memory
-	Mode        uint32 `json:",omitempty"` // tmpfs: permissions; 0: 1777
-	Options     string `json:",omitempty"` // tmpfs: as --tmpfs PATH:OPTIONS has them
+	// Labels of the volume, if it is made for this mount.
+	Labels  map[string]string `json:",omitempty"`
+	Size    int64             `json:",omitempty"` // tmpfs: bytes; 0: half the memory
+	Mode    uint32            `json:",omitempty"` // tmpfs: permissions; 0: 1777
+	Options string            `json:",omitempty"` // tmpfs: as --tmpfs PATH:OPTIONS has them
 }
 
 // Network says what the container sees of the network.

@@ -322,10 +322,10 @@ func (e *Engine) createVolumes(ctx context.Context, id string, cfg *container.Co
 		if m.Kind != container.VolumeMount {
 			continue
 		}
-		v := volume.Volume{Name: m.Source}
+		v := volume.Volume{Name: m.Source, Labels: m.Labels}
 		if v.Name == "" {
 			m.Anonymous = true
-			v = volume.Volume{Name: volume.NewName(), Anonymous: true, Container: id}
+			v = volume.Volume{Name: volume.NewName(), Labels: m.Labels, Anonymous: true, Container: id}
 			m.Source = v.Name
 		}
 		fresh, err := e.wantsContent(v.Name)

@@ -629,3 +629,42 @@ func TestRunOnDocker(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestAttachDrawsAnew: the terminal gets another size before its own, so that the program shows again what it has.
+func TestAttachDrawsAnew(t *testing.T) {
+	var sizes []string
+	sized := make(chan struct{})
+	host := engineOf(t, nil, func(w http.ResponseWriter, r *http.Request) {
+		switch strings.TrimPrefix(r.URL.Path, "/v"+client.APIVersion) {
+		case "/containers/abc/json":
+			_, _ = io.WriteString(w, `{"Id":"abc","State":{"Running":true},"Config":{"Tty":true,"OpenStdin":true},"HostConfig":{}}`)
+		case "/containers/abc/attach":
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			fmt.Fprint(conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+			<-sized
+		case "/containers/abc/wait":
+			w.(http.Flusher).Flush()
+			<-sized
+			_, _ = io.WriteString(w, `{"StatusCode":0}`)
+		case "/containers/abc/resize": // one after the other
+			if sizes = append(sizes, r.URL.Query().Get("h")+"x"+r.URL.Query().Get("w")); len(sizes) == 2 {
+				close(sized)
+			}
+		default:
+			http.Error(w, "not here", http.StatusNotFound)
+		}
+	})
+	cmd, user, _ := onTerminal(t, host, "attach", "abc")
+	go func() { _, _ = io.Copy(io.Discard, user) }() // ends with the terminal
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if got := strings.Join(sizes, " "); got != "25x81 24x80" {
+		t.Error(got)
+	}
+}

@@ -139,9 +139,16 @@ func (e *Engine) Tag(user, name string) error {
 	if _, ok := ref.(reference.Digested); ok {
 		return fmt.Errorf("refusing to create a tag with a digest reference: %w", errdefs.ErrInvalidArgument)
 	}
+	l := e.leases.lease()
+	defer l.end()
+	l.name(id)
+	if _, err := e.images.Get(id); err != nil { // removed in this moment
+		return err
+	}
 	return e.tag(ref, id)
 }
 
+// tag gives an image, which a lease is to name, its name.
 func (e *Engine) tag(ref reference.Named, id digest.Digest) error {
 	if _, err := e.images.Tag(ref, id); err != nil {
 		return err
@@ -158,7 +165,8 @@ func (e *Engine) keep(ctx context.Context, l *lease, rawConfig []byte, parent di
 		return image.Image{}, err
 	}
 	img := image.Image{ID: digest.FromBytes(rawConfig), DiffIDs: cfg.RootFS.DiffIDs, Parent: parent, Added: time.Now().UTC()}
-	l.hold(append(img.DiffIDs, img.ID)...)
+	l.hold(img.DiffIDs...)
+	l.name(img.ID)
 	if old, err := e.images.Get(img.ID); err == nil {
 		return old, nil
 	}
@@ -219,14 +227,9 @@ func (e *Engine) removeImage(ctx context.Context, user string, force bool) (done
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, n := range mine {
-		if err := e.images.Untag(n); err != nil && !errdefs.IsNotFound(err) {
-			return done, deleted, err
-		}
-		done = append(done, RemovedImage{Untagged: reference.FamiliarString(n)})
-	}
-	if err := e.images.Remove(id); err != nil {
-		return done, deleted, err
+	done, gone, err := e.dropRecord(id, mine)
+	if err != nil || !gone {
+		return done, nil, err
 	}
 	e.events.publish("image", "delete", id.String(), map[string]string{"name": id.String()})
 	done = append(done, RemovedImage{Deleted: id.String()})
@@ -237,6 +240,34 @@ func (e *Engine) removeImage(ctx context.Context, user string, force bool) (done
 		}
 	}
 	return done, deleted, err
+}
+
+// dropRecord takes names of an image away and then its record, unless it has another name by now or somebody is about
+// to give it one (a build, a pull): a name never leads to nothing. Whoever makes an image has it on a lease first, and
+// waits here.
+func (e *Engine) dropRecord(id digest.Digest, mine []reference.Named) (done []RemovedImage, gone bool, err error) {
+	e.leases.mu.Lock()
+	defer e.leases.mu.Unlock()
+	now, err := e.images.Names()
+	if err != nil {
+		return nil, false, err
+	}
+	for _, n := range mine {
+		if err := e.images.Untag(n); err != nil && !errdefs.IsNotFound(err) {
+			return done, false, err
+		}
+		done = append(done, RemovedImage{Untagged: reference.FamiliarString(n)})
+	}
+	named := slices.ContainsFunc(now[id], func(n reference.Named) bool {
+		return !slices.ContainsFunc(mine, func(m reference.Named) bool { return m.String() == n.String() })
+	})
+	switch {
+	case !named && e.leases.naming[id] == 0:
+		return done, true, e.images.Remove(id)
+	case len(done) == 0:
+		return nil, false, fmt.Errorf("conflict: unable to delete %s - it is being built, pulled or tagged just now: %w", short(id), errdefs.ErrConflict)
+	}
+	return done, false, nil
 }
 
 // unused refuses to delete an image that a container was made of.

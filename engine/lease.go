@@ -11,12 +11,14 @@ import (
 type leases struct {
 	mu     sync.Mutex // also held while something is collected: what is looked for is not going away
 	counts map[digest.Digest]int
+	naming map[digest.Digest]int // images that somebody is about to name; guarded by mu
 }
 
 // lease is one holder's. Its methods may be called from several goroutines.
 type lease struct {
-	of   *leases
-	held []digest.Digest // guarded by of.mu
+	of    *leases
+	held  []digest.Digest // guarded by of.mu
+	named []digest.Digest // of held, what is to be named; guarded by of.mu
 }
 
 // lease begins one. The caller ends it.
@@ -35,6 +37,18 @@ func (l *lease) hold(digests ...digest.Digest) {
 	}
 }
 
+// name holds an image that is about to be named, until end: its record does not go as long.
+func (l *lease) name(id digest.Digest) {
+	l.hold(id)
+	l.of.mu.Lock()
+	defer l.of.mu.Unlock()
+	if l.of.naming == nil {
+		l.of.naming = map[digest.Digest]int{}
+	}
+	l.of.naming[id]++
+	l.named = append(l.named, id)
+}
+
 // end lets go of everything and returns what that was. Ending twice does nothing.
 func (l *lease) end() (held []digest.Digest) {
 	l.of.mu.Lock()
@@ -44,6 +58,11 @@ func (l *lease) end() (held []digest.Digest) {
 			delete(l.of.counts, d)
 		}
 	}
-	held, l.held = l.held, nil
+	for _, d := range l.named {
+		if l.of.naming[d]--; l.of.naming[d] == 0 {
+			delete(l.of.naming, d)
+		}
+	}
+	held, l.held, l.named = l.held, nil, nil
 	return held
 }

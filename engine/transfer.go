@@ -68,7 +68,7 @@ func (e *Engine) pull(ctx context.Context, l *lease, ref reference.Named, o Pull
 		img.Layers = append(img.Layers, part.Blob)
 		img.DiffIDs = append(img.DiffIDs, part.DiffID)
 	}
-	if err := e.record(img); err != nil {
+	if err := e.record(l, img); err != nil {
 		return Pulled{}, err
 	}
 	digested, err := reference.WithDigest(reference.TrimNamed(ref), got.Ref.Digest)
@@ -91,8 +91,9 @@ func (e *Engine) pull(ctx context.Context, l *lease, ref reference.Named, o Pull
 	return p, nil
 }
 
-// record makes the record of an image durable whose blobs and layers are here.
-func (e *Engine) record(img image.Image) error {
+// record makes the record of an image durable whose blobs and layers are here, and which is named next.
+func (e *Engine) record(l *lease, img image.Image) error {
+	l.name(img.ID)
 	for _, d := range img.DiffIDs {
 		found, err := e.layers.Get(d)
 		if err != nil {
@@ -275,7 +276,7 @@ func (e *Engine) Load(ctx context.Context, r io.Reader, platform *ocispec.Platfo
 			img.Layers = append(img.Layers, part.Blob)
 			img.DiffIDs = append(img.DiffIDs, part.DiffID)
 		}
-		if err := e.record(img); err != nil {
+		if err := e.record(l, img); err != nil {
 			return all, err
 		}
 		for _, t := range got.Tags {
@@ -421,8 +422,11 @@ func (e *Engine) Push(ctx context.Context, ref reference.Named, o PushOptions) (
 	if err != nil {
 		return Pushed{}, err
 	}
-	if _, err := e.images.Tag(digested, img.ID); err != nil {
-		return Pushed{}, err
+	l.name(img.ID)
+	if _, err := e.images.Get(img.ID); err == nil { // else it was removed meanwhile, and needs no name
+		if _, err := e.images.Tag(digested, img.ID); err != nil {
+			return Pushed{}, err
+		}
 	}
 	e.events.publish("image", "push", reference.FamiliarString(ref), map[string]string{"name": reference.FamiliarName(ref)})
 	return p, nil

@@ -106,7 +106,11 @@ func (s *Store) List() ([]Image, error) {
 func (s *Store) Remove(id digest.Digest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.unlink(s.imagePath(id))
+	err := s.unlink(s.imagePath(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("no such image: %s: %w", id, errdefs.ErrNotFound)
+	}
+	return err
 }
 
 // Tag points name (with a tag or a digest) at an image, and returns the image that it pointed at

@@ -108,3 +108,20 @@ func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(`{"rootfs":{"type":"layers","diff_ids":[]},"config":{"Healthcheck":{"Test":["CMD","x"]}}}`))
 	f.Fuzz(func(t *testing.T, b []byte) { _, _ = ParseConfig(b) })
 }
+
+func TestRemoveTwice(t *testing.T) {
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := digest.FromString("image")
+	if err := s.Put(Image{ID: id}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(id); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(id); !errdefs.IsNotFound(err) {
+		t.Errorf("removed twice: %v", err)
+	}
+}

@@ -30,10 +30,12 @@ type Cache struct {
 	pending []byte         // lines that are not in the journal yet; guarded by mu
 	added   int            // lines in pending; guarded by mu
 	closed  bool           // guarded by mu
+
+	touched map[ID]time.Time // when a record was last come to since Open, which is not written down; guarded by mu
 }
 
 // Open returns the cache whose journal is the file path. Nothing is read before the first use.
-func Open(path string) *Cache { return &Cache{path: path} }
+func Open(path string) *Cache { return &Cache{path: path, touched: map[ID]time.Time{}} }
 
 // Ready reads the journal, if that has not been done. What is damaged is left out; that the file cannot
 // be read at all is an error.
@@ -92,11 +94,15 @@ func (c *Cache) Get(id ID) (*Record, bool) {
 		return nil, false
 	}
 	r, ok := c.records[id]
+	if ok {
+		c.touched[id] = time.Now()
+	}
 	return r, ok
 }
 
-// touch notes that a record was used, at most once an hour. It needs mu held.
+// touch notes that a record was used, on the disk at most once an hour. It needs mu held.
 func (c *Cache) touch(r *Record) *Record {
+	c.touched[r.ID] = time.Now()
 	now := time.Now().UTC()
 	if now.Sub(r.Used) < time.Hour {
 		return r
@@ -130,6 +136,7 @@ func (c *Cache) Put(r *Record) {
 		return
 	}
 	r = r.clone()
+	c.touched[r.ID] = time.Now()
 	if r.Used.IsZero() {
 		r.Used = time.Now().UTC()
 	}
@@ -199,8 +206,8 @@ func (c *Cache) SetDigest(id ID, selection, dgst Key) {
 	})
 }
 
-// Forget removes records.
-func (c *Cache) Forget(ids ...ID) {
+// Forget removes records, but for those that were come to (Find, Get, Put) since then.
+func (c *Cache) Forget(since time.Time, ids ...ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ready() != nil {
@@ -208,9 +215,10 @@ func (c *Cache) Forget(ids ...ID) {
 	}
 	for _, id := range ids {
 		r, ok := c.records[id]
-		if !ok {
+		if !ok || !c.touched[id].Before(since) {
 			continue
 		}
+		delete(c.touched, id)
 		for _, k := range r.Keys {
 			if c.keys[k] == id {
 				delete(c.keys, k)

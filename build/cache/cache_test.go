@@ -32,7 +32,7 @@ func TestSurvives(t *testing.T) {
 	c.SetDigest(want.ID, key(3), key(4))
 	gone := record(2)
 	c.Put(gone)
-	c.Forget(gone.ID)
+	c.Forget(time.Now(), gone.ID)
 	if _, ok := Open(path).Find(key(1)); ok {
 		t.Error("it is in the journal before Commit")
 	}
@@ -141,7 +141,7 @@ func TestCompaction(t *testing.T) {
 	for n := range 8000 {
 		r := record(10 + n)
 		c.Put(r)
-		c.Forget(r.ID)
+		c.Forget(time.Now(), r.ID)
 		if n%1000 == 999 {
 			if err := c.Commit(); err != nil {
 				t.Fatal(err)
@@ -202,6 +202,37 @@ func BenchmarkLoad(b *testing.B) {
 	for b.Loop() {
 		if err := Open(path).Ready(); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// What a build came to since it began is not forgotten under it.
+func TestForgetSparesWhatWasTouched(t *testing.T) {
+	c := Open(filepath.Join(t.TempDir(), "cache"))
+	put := func() *Record {
+		r := &Record{ID: NewID(), Created: time.Now()}
+		c.Put(r)
+		return r
+	}
+	old, found, looked := put(), put(), put()
+	found.Keys = []Key{{1}}
+	c.Put(found)
+	began := time.Now()
+	made := put()
+	if _, ok := c.Find(Key{1}); !ok {
+		t.Fatal("the record is not found by its key")
+	}
+	if _, ok := c.Get(looked.ID); !ok {
+		t.Fatal("the record is not found")
+	}
+	c.Forget(began, old.ID, found.ID, looked.ID, made.ID)
+	left, err := c.Records()
+	if err != nil || len(left) != 3 {
+		t.Fatalf("%d records are left, want 3: %v", len(left), err)
+	}
+	for _, r := range left {
+		if r.ID == old.ID {
+			t.Error("the one that nobody came to is left")
 		}
 	}
 }

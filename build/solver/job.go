@@ -76,6 +76,7 @@ func (s *Solver) Solve(ctx context.Context, def *pb.Definition, in Job, hold fun
 }
 
 func (s *Solver) solve(ctx context.Context, def *pb.Definition, in Job, hold func([]digest.Digest)) (_ Solution, err error) {
+	defer s.begin()()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	j := &job{Job: in, s: s, fail: fail, nodes: map[*vertex]*pending{}}
@@ -136,10 +137,42 @@ func (s *Solver) keep(ids []digest.Digest) (release func()) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for _, id := range ids {
-			if s.running[id]--; s.running[id] == 0 {
-				delete(s.running, id)
-			}
+			s.unkeep(id)
 		}
+	}
+}
+
+// begin notes that a graph is executed; end that it was. While there are any, what is made is among Layers, also before
+// a record names it.
+func (s *Solver) begin() (end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.jobs++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.jobs--; s.jobs > 0 {
+			return
+		}
+		for _, id := range s.made {
+			s.unkeep(id)
+		}
+		s.made = nil
+	}
+}
+
+// keepMade has a layer that is made be among Layers as long as graphs are executed.
+func (s *Solver) keepMade(id digest.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running[id]++
+	s.made = append(s.made, id)
+}
+
+// unkeep needs mu held.
+func (s *Solver) unkeep(id digest.Digest) {
+	if s.running[id]--; s.running[id] == 0 {
+		delete(s.running, id)
 	}
 }
 

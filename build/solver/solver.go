@@ -52,6 +52,8 @@ type Solver struct {
 	flights map[string]*flight      // steps that run, by key; guarded by mu
 	live    map[cache.ID]*execution // results that are not all layers yet; guarded by mu
 	running map[digest.Digest]int   // layers that running builds stand on; guarded by mu
+	jobs    int                     // graphs that are being executed; guarded by mu
+	made    []digest.Digest         // layers that were made since there was none; guarded by mu
 }
 
 const (

@@ -39,7 +39,7 @@ type Volume struct {
 
 // Store keeps volumes below a directory:
 //
-//	ROOT/NAME/record   one checksummed record; an empty one: there is no such volume, it is being deleted
+//	ROOT/NAME/record   one checksummed record; instead of it condemnation: there is no such volume, it is being deleted
 //	ROOT/NAME/_data    what containers mount
 //	ROOT/.new-*        being filled; swept by Open
 //	ROOT/.old-*        being deleted; swept by Open
@@ -275,15 +275,26 @@ func (s *Store) dispose(name string) error {
 	return nil
 }
 
-// deleteInPlace deletes a volume under its own name, without needing room on the disk: its record, emptied, says until
-// the end that the volume is none any more.
+// condemnation stands in a volume's record while the volume is deleted under its own name. It is nothing that a power loss
+// or a repaired file system could leave there, as an empty file is.
+const condemnation = "deleted\n"
+
+// deleteInPlace deletes a volume under its own name, without needing room on the disk: until the end its record, which is
+// overwritten, says that the volume is none any more.
 func (s *Store) deleteInPlace(name string) error {
 	dir := filepath.Join(s.root, name)
-	f, err := os.OpenFile(filepath.Join(dir, "record"), os.O_WRONLY|os.O_TRUNC, 0)
+	f, err := os.OpenFile(filepath.Join(dir, "record"), os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+	_, err = f.WriteAt([]byte(condemnation), 0)
+	if err == nil {
+		err = f.Truncate(int64(len(condemnation)))
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	if err := deeptree.RemoveContext(s.life, filepath.Join(dir, "_data")); err != nil {
@@ -294,6 +305,9 @@ func (s *Store) deleteInPlace(name string) error {
 
 // condemned tells whether a name's record says that the volume is being deleted.
 func (s *Store) condemned(name string) bool {
-	info, err := os.Lstat(filepath.Join(s.root, name, "record"))
-	return err == nil && info.Mode().IsRegular() && info.Size() == 0 && CheckName(name) == nil
+	if CheckName(name) != nil {
+		return false
+	}
+	b, err := os.ReadFile(filepath.Join(s.root, name, "record"))
+	return err == nil && string(b) == condemnation
 }

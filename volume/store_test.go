@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/berth-engine/berth/internal/atomicfile"
 	"github.com/berth-engine/berth/internal/testroot"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -86,7 +87,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	s.rename = os.Rename
 	for _, name := range []string{"half", "again"} { // as a crash leaves them
-		if err := os.Truncate(filepath.Join(s.root, name, "record"), 0); err != nil {
+		if err := os.WriteFile(filepath.Join(s.root, name, "record"), []byte(condemnation), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -108,6 +109,36 @@ func TestFullDisk(t *testing.T) {
 	next.background.Wait()
 	if entries, err := os.ReadDir(s.root); len(entries) != 1 || entries[0].Name() != "again" {
 		t.Errorf("left behind: %v %v", entries, err)
+	}
+}
+
+// TestEmptyRecord: a volume whose record is lost, as a power loss loses it, is damaged. Its data stays until somebody says
+// that it goes.
+func TestEmptyRecord(t *testing.T) {
+	s := open(t)
+	if _, err := s.Create(t.Context(), Volume{Name: "data"}, func(dir string) error { return os.WriteFile(dir+"/f", []byte("x"), 0o644) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(s.root, "data", "record"), 0); err != nil {
+		t.Fatal(err)
+	}
+	next, err := Open(t.Context(), s.root, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	if _, err := next.Get("data"); !errors.Is(err, atomicfile.ErrDamaged) {
+		t.Errorf("get: %v", err)
+	}
+	if _, err := next.Create(t.Context(), Volume{Name: "data"}, nil); !errdefs.IsAlreadyExists(err) {
+		t.Errorf("create: %v", err)
+	}
+	next.background.Wait()
+	if b, err := os.ReadFile(filepath.Join(next.Path("data"), "f")); string(b) != "x" || err != nil {
+		t.Errorf("its data: %q, %v", b, err)
+	}
+	if err := next.Remove(t.Context(), "data"); err != nil {
+		t.Error(err)
 	}
 }
 

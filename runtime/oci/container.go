@@ -261,9 +261,10 @@ func (c *container) destroy(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// removeDir removes the container's directory; for what is in that of most, without a walk.
+// removeDir removes the container's directory; for what is in that of most, without a walk. The record goes first: what
+// has none is swept (delete --force), should this be cut short.
 func (c *container) removeDir() error {
-	for _, name := range []string{configFile, stateFile} {
+	for _, name := range []string{stateFile, configFile} {
 		_ = unix.Unlink(filepath.Join(c.dir, name)) // if it stays, so does the directory
 	}
 	if unix.Rmdir(c.dir) == nil {

@@ -1,7 +1,10 @@
 package oci
 
 import (
+	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
@@ -77,5 +80,39 @@ func TestParse(t *testing.T) {
 	}
 	if rest, err := parse([]string{"--", "-v"}, nil); err != nil || !reflect.DeepEqual(rest, []string{"-v"}) {
 		t.Errorf("%q %v", rest, err)
+	}
+}
+
+// A removal that is cut short leaves what "delete --force" sweeps: a directory without its record, not one with nothing
+// but that.
+func TestRecordGoesFirst(t *testing.T) {
+	c := &container{dir: filepath.Join(t.TempDir(), "id")}
+	if err := os.Mkdir(c.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{configFile, stateFile} {
+		if err := os.WriteFile(filepath.Join(c.dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if _, err := unix.InotifyAddWatch(fd, c.dir, unix.IN_DELETE); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.removeDir(); err != nil {
+		t.Fatal(err)
+	}
+	events := make([]byte, 4096)
+	n, err := unix.Read(fd, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, config := bytes.Index(events[:n], []byte(stateFile)), bytes.Index(events[:n], []byte(configFile))
+	if record < 0 || config < record {
+		t.Errorf("the record went at %d, the configuration at %d", record, config)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -398,8 +399,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestSilentClient: a client that is stopped keeps no build waiting for ever, whatever it was asked for; one that
-// says something from time to time is waited for.
+// TestSilentClient: a client that is stopped keeps no build waiting for ever, whatever it was asked for.
 func TestSilentClient(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()
@@ -430,6 +430,29 @@ func TestSilentClient(t *testing.T) {
 	if err := s.await(t.Context(), result); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestTalkingClient: a client that says something from time to time, of whatever request, is waited for; its patience
+// counts from the last word.
+func TestTalkingClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(nil, nil, nil)
+		begun, ended := time.Now(), make(chan error, 1)
+		go func() { ended <- s.await(t.Context(), make(chan error)) }()
+		const words, pause = 3, patience - time.Second
+		for range words {
+			time.Sleep(pause)
+			if err := s.Deliver(session.FailedFrame, []byte(`{"ID":7}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := <-ended; !errdefs.IsUnavailable(err) {
+			t.Error(err)
+		}
+		if waited := time.Since(begun); waited != words*pause+patience {
+			t.Errorf("it was waited for %v", waited)
+		}
+	})
 }
 
 // TestChangedWhileRead has a file grow whenever it is read: at last there is an error that names it.

@@ -16,6 +16,11 @@ func (l *Launcher) SetScarce(scarce bool) {
 	l.change(func() { l.scarce = func() bool { return scarce } })
 }
 
+// SetBusy replaces Options.Busy.
+func (l *Launcher) SetBusy(busy func() bool) {
+	l.change(func() { l.opts.Busy = busy })
+}
+
 // SetAgain changes after how long a slot that could not be made is tried again.
 func (l *Launcher) SetAgain(d time.Duration) {
 	l.change(func() { l.again = d })

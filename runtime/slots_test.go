@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -345,6 +346,33 @@ func TestScarceMemory(t *testing.T) {
 		b.launcher.SetScarce(true)
 		b.until("nothing waits", func() bool { return b.launcher.Waiting() == 0 && b.launcher.Idle() == 0 })
 		b.launcher.SetScarce(false)
+		b.until("two slots wait again", func() bool { return b.launcher.Waiting() == 2 })
+	})
+}
+
+// TestBusy: no slot is made beside a start, however often there would be time; afterwards they are.
+func TestBusy(t *testing.T) {
+	t.Run("warm/busy", func(t *testing.T) {
+		b := newBench(t)
+		b.until("two slots wait", func() bool { return b.launcher.Waiting() == 2 })
+		var (
+			busy  atomic.Bool
+			asked atomic.Int32
+		)
+		busy.Store(true)
+		b.launcher.SetBusy(func() bool {
+			asked.Add(1)
+			return busy.Load()
+		})
+		for range 2 {
+			b.start(b.config("/bin/sleep", "1000"))
+		}
+		before := asked.Load()
+		b.until("it has asked ten times", func() bool { return asked.Load() > before+10 })
+		if n := b.launcher.Waiting(); n != 0 {
+			t.Errorf("%d slots were made", n)
+		}
+		busy.Store(false)
 		b.until("two slots wait again", func() bool { return b.launcher.Waiting() == 2 })
 	})
 }

@@ -12,11 +12,11 @@ import (
 const smallest = 16 << 20
 
 // shares tells whether the child may play in our memory: where nobody but us and the kernel can look at it before its
-// execve (a pid namespace of its own, and no user namespace, whose root could be somebody), where it lets go of it
-// before we close the script (it does not wait for a start, or go on as an init), and where it is not killed for
+// execve (a pid namespace that it is born in, and no user namespace, whose root could be somebody), where it lets go of
+// it before we close the script (it does not wait for a start, or go on as an init), and where it is not killed for
 // want of memory.
 func (b *builder) shares() bool {
-	return b.in.Share && b.flags&unix.CLONE_NEWPID != 0 && b.flags&unix.CLONE_NEWUSER == 0 && !b.handed && !b.in.Init && b.in.Wait == nil && !tight(b.spec.Linux.Resources)
+	return b.in.Share && b.flags&unix.CLONE_NEWPID != 0 && b.flags&unix.CLONE_NEWUSER == 0 && !b.in.Init && b.in.Wait == nil && !tight(b.spec.Linux.Resources)
 }
 
 // tight tells whether a start might not fit into the memory limit.

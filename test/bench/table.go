@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -37,7 +38,10 @@ func (t *table) rounds(ctx context.Context, w *world, commands []command, rounds
 		if round > 0 && time.Now().After(enough) {
 			break
 		}
-		for _, c := range commands {
+		// in another order each time: what a command leaves to the kernel to tidy up meets whoever comes after it
+		order := rand.New(rand.NewPCG(1, uint64(round))).Perm(len(commands))
+		for _, i := range order {
+			c := commands[i]
 			n := runs
 			if c.slow {
 				n = max(1, runs/5)

@@ -25,8 +25,6 @@ import (
 const (
 	// quiet is how long no container must have been started before slots are made: not beside a burst of starts.
 	quiet = 2 * time.Millisecond
-	// leisure is quiet where a slot waits: a container that has just started has a program to load, and many end soon.
-	leisure = 25 * time.Millisecond
 	// promised is how long a slot waits for the container that took its id.
 	promised = 10 * time.Second
 	// look is how often the machine's memory is looked at while slots wait.
@@ -141,11 +139,7 @@ func (l *Launcher) busy() bool {
 	}
 	l.slots.mu.Lock()
 	defer l.slots.mu.Unlock()
-	rest := quiet
-	if l.slots.free() > 0 {
-		rest = leisure
-	}
-	return time.Since(l.slots.started) < rest
+	return time.Since(l.slots.started) < quiet
 }
 
 // next is after how long there may be something to do that nobody tells of.

@@ -1,31 +1,9 @@
 #include "textflag.h"
 
-// func rawClone(nr, a1, a2, a3, a4, a5 uintptr) (r, errno uintptr)
-// clone(2) or clone3(2) with a stack pointer of 0, for a child that has a copy of our memory.
-TEXT ·rawClone(SB),NOSPLIT|NOFRAME,$0-64
-	MOVD	nr+0(FP), R8
-	MOVD	a1+8(FP), R0
-	MOVD	a2+16(FP), R1
-	MOVD	a3+24(FP), R2
-	MOVD	a4+32(FP), R3
-	MOVD	a5+40(FP), R4
-	MOVD	$0, R5
-	SVC
-	CMN	$4095, R0
-	BCC	ok
-	NEG	R0, R0
-	MOVD	$-1, R1
-	MOVD	R1, r+48(FP)
-	MOVD	R0, errno+56(FP)
-	RET
-ok:
-	MOVD	R0, r+48(FP)
-	MOVD	ZR, errno+56(FP)
-	RET
-
-// func cloneBeside(nr, a1, a2, a3, a4, a5 uintptr, st *stage) (r, errno uintptr)
-// clone(2) or clone3(2) with CLONE_VM and a stack: the child comes up on it, with our registers, and calls run(st).
-TEXT ·cloneBeside(SB),NOSPLIT|NOFRAME,$0-72
+// func rawClone(nr, a1, a2, a3, a4, a5 uintptr, st *stage) (r, errno uintptr)
+// clone(2) or clone3(2). A child with a copy of our memory has a stack pointer of 0, st is nil, and it returns 0. One
+// with CLONE_VM comes up on a stack of its own, with our registers, and calls run(st).
+TEXT ·rawClone(SB),NOSPLIT|NOFRAME,$0-72
 	MOVD	nr+0(FP), R8
 	MOVD	a1+8(FP), R0
 	MOVD	a2+16(FP), R1
@@ -43,11 +21,13 @@ TEXT ·cloneBeside(SB),NOSPLIT|NOFRAME,$0-72
 	MOVD	R1, r+56(FP)
 	MOVD	R0, errno+64(FP)
 	RET
+child:
+	CBNZ	R9, beside
 ok:
 	MOVD	R0, r+56(FP)
 	MOVD	ZR, errno+64(FP)
 	RET
-child:
+beside:
 	MOVD	ZR, R29
 	SUB	$32, RSP
 	MOVD	R9, 8(RSP)

@@ -16,14 +16,11 @@ func afterFork()
 //go:linkname afterForkInChild syscall.runtime_AfterForkInChild
 func afterForkInChild()
 
-//go:noescape
-func rawClone(nr, a1, a2, a3, a4, a5 uintptr) (r, errno uintptr)
-
-// cloneBeside is rawClone for a child that shares our memory: it runs on the stack that the arguments name, and
-// calls run(st) there.
+// rawClone returns twice where st is nil. Else the child shares our memory: it runs on the stack that the arguments
+// name, and calls run(st) there.
 //
 //go:noescape
-func cloneBeside(nr, a1, a2, a3, a4, a5 uintptr, st *stage) (r, errno uintptr)
+func rawClone(nr, a1, a2, a3, a4, a5 uintptr, st *stage) (r, errno uintptr)
 
 func trap()
 
@@ -47,7 +44,7 @@ type stage struct {
 //go:nocheckptr
 func play(st *stage, nr, a1, a2, a3, a4, a5 uintptr) (pid uintptr, errno syscall.Errno) {
 	beforeFork()
-	pid, e := rawClone(nr, a1, a2, a3, a4, a5)
+	pid, e := rawClone(nr, a1, a2, a3, a4, a5, nil)
 	if e != 0 || pid != 0 {
 		afterFork()
 		return pid, syscall.Errno(e)
@@ -66,7 +63,7 @@ func play(st *stage, nr, a1, a2, a3, a4, a5 uintptr) (pid uintptr, errno syscall
 //go:nocheckptr
 func playBeside(st *stage, nr, a1, a2, a3, a4, a5 uintptr) (pid uintptr, errno syscall.Errno) {
 	beforeFork()
-	pid, e := cloneBeside(nr, a1, a2, a3, a4, a5, st)
+	pid, e := rawClone(nr, a1, a2, a3, a4, a5, st)
 	afterFork()
 	return pid, syscall.Errno(e)
 }

@@ -41,7 +41,6 @@ type Builder struct {
 	solver   *solver.Solver
 	patience time.Duration // patience, or what a test has
 
-	running running
 	// builds is held for reading by what runs, and by Close for writing: it waits for them.
 	builds sync.RWMutex
 	stop   chan struct{} // closed by Close
@@ -130,7 +129,6 @@ func (b *Builder) Build(ctx context.Context, req Request) (Result, error) {
 		return Result{}, err
 	}
 	defer leave()
-	defer b.running.begin()()
 	if err := frontend.CheckContexts(req.Contexts); err != nil {
 		return Result{}, err
 	}

@@ -115,7 +115,7 @@ func (b *Builder) Prune(ctx context.Context, opts PruneOptions) (int64, error) {
 		return 0, err
 	}
 	defer leave()
-	since := b.running.since() // what builds that run stand on stays
+	since := b.solver.Since() // what builds that run stand on stays
 	before := time.Now().Add(-opts.OlderThan)
 	if opts.OlderThan == 0 {
 		before = time.Now().Add(time.Hour) // records are dated to the hour

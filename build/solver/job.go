@@ -76,10 +76,11 @@ func (s *Solver) Solve(ctx context.Context, def *pb.Definition, in Job, hold fun
 }
 
 func (s *Solver) solve(ctx context.Context, def *pb.Definition, in Job, hold func([]digest.Digest)) (_ Solution, err error) {
-	defer s.begin()()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	j := &job{Job: in, s: s, fail: fail, nodes: map[*vertex]*pending{}}
+	s.begin(j)
+	defer s.end(j)
 	defer func() {
 		if cause := context.Cause(ctx); err != nil && cause != nil {
 			err = cause // of several branches that fail, all but one are merely cancelled
@@ -142,23 +143,38 @@ func (s *Solver) keep(ids []digest.Digest) (release func()) {
 	}
 }
 
-// begin notes that a graph is executed; end that it was. While there are any, what is made is among Layers, also before
-// a record names it.
-func (s *Solver) begin() (end func()) {
+// begin notes that a job is executed. While there are any, what is made is among Layers, also before a record names it.
+func (s *Solver) begin(j *job) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.jobs++
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.jobs--; s.jobs > 0 {
-			return
-		}
-		for _, id := range s.made {
-			s.unkeep(id)
-		}
-		s.made = nil
+	s.jobs[j] = time.Now()
+}
+
+// end notes that it was.
+func (s *Solver) end(j *job) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if delete(s.jobs, j); len(s.jobs) > 0 {
+		return
 	}
+	for _, id := range s.made {
+		s.unkeep(id)
+	}
+	s.made = nil
+}
+
+// Since is when the oldest job that is executed began, or now: records that were come to since then may be what one
+// stands on.
+func (s *Solver) Since() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	oldest := time.Now()
+	for _, began := range s.jobs {
+		if began.Before(oldest) {
+			oldest = began
+		}
+	}
+	return oldest
 }
 
 // keepMade has a layer that is made be among Layers as long as graphs are executed.

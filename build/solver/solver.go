@@ -52,7 +52,7 @@ type Solver struct {
 	flights map[string]*flight      // steps that run, by key; guarded by mu
 	live    map[cache.ID]*execution // results that are not all layers yet; guarded by mu
 	running map[digest.Digest]int   // layers that running builds stand on; guarded by mu
-	jobs    int                     // graphs that are being executed; guarded by mu
+	jobs    map[*job]time.Time      // those that are being executed, since when; guarded by mu
 	made    []digest.Digest         // layers that were made since there was none; guarded by mu
 }
 
@@ -91,7 +91,7 @@ func New(ctx context.Context, opts Options) (*Solver, error) {
 	s := &Solver{
 		opts: opts, ctx: ctx, cancel: cancel, converting: make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
 		mounts:  cacheMounts{dir: filepath.Join(opts.Root, mountsDir), locks: map[string]*mountLock{}},
-		flights: map[string]*flight{}, live: map[cache.ID]*execution{}, running: map[digest.Digest]int{},
+		flights: map[string]*flight{}, live: map[cache.ID]*execution{}, running: map[digest.Digest]int{}, jobs: map[*job]time.Time{},
 	}
 	s.background.Go(func() { s.remove(discarded) })
 	return s, nil

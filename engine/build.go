@@ -136,26 +136,24 @@ func (b *buildImages) Ensure(ctx context.Context, ref reference.Canonical, o sol
 	l := e.leases.lease()
 	context.AfterFunc(ctx, func() { l.end() })
 	id, err := e.images.Lookup(ref)
+	if errdefs.IsNotFound(err) { // perhaps by its own ID
+		id, err = ref.Digest(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	img, err := e.images.Get(id)
+	if err == nil {
+		err = e.holdImage(l, img)
+	}
 	if errdefs.IsNotFound(err) {
-		if img, err := e.images.Get(ref.Digest()); err == nil {
-			l.hold(belongings(img)...)
-			return img.DiffIDs, nil
-		}
 		p, err := e.pull(ctx, l, ref, PullOptions{Platform: &o.Platform, Credentials: credentials(o.Credentials), Progress: sum(o.Progress)})
 		if err != nil {
 			e.letGo(ctx, l, &err)
 		}
 		return p.Image.DiffIDs, err
 	}
-	if err != nil {
-		return nil, err
-	}
-	img, err := e.images.Get(id)
-	if err != nil {
-		return nil, err
-	}
-	l.hold(belongings(img)...)
-	return img.DiffIDs, nil
+	return img.DiffIDs, err
 }
 
 // sum adds the progress of all layers up.

@@ -53,9 +53,8 @@ func (e *Engine) create(ctx context.Context, req CreateRequest) (_ *instance, wa
 	}
 	l := e.leases.lease() // until the container itself names them
 	defer e.letGoOf(ctx, l, img.ID, &err)
-	l.hold(belongings(img)...)
-	if _, err := e.images.Get(img.ID); err != nil {
-		return nil, nil, err // removed in this moment
+	if err := e.holdImage(l, img); err != nil {
+		return nil, nil, err
 	}
 	cfg.ImageID, cfg.Layers, cfg.Platform32 = img.ID, img.DiffIDs, is32(imageConfig.Architecture)
 	fillIn(&cfg, imageConfig)

@@ -46,6 +46,13 @@ func (e *Engine) roots(ctx context.Context) (map[digest.Digest]bool, error) {
 	return named, nil
 }
 
+// holdImage has a lease keep all of an image. The error is errdefs.ErrNotFound where it was removed just before.
+func (e *Engine) holdImage(l *lease, img image.Image) error {
+	l.hold(belongings(img)...)
+	_, err := e.images.Get(img.ID)
+	return err
+}
+
 // belongings are the layers and blobs that a record of an image names.
 func belongings(img image.Image) []digest.Digest {
 	all := append([]digest.Digest{img.ID}, img.DiffIDs...)

@@ -99,3 +99,23 @@ func TestCreateMeetsRemoval(t *testing.T) {
 		}
 	}
 }
+
+// TestHoldImage: what is held stays over a removal, and what was removed before is not taken for held.
+func TestHoldImage(t *testing.T) {
+	e := stores(t)
+	img := addImage(t, e)
+	l := e.leases.lease()
+	defer l.end()
+	if err := e.holdImage(l, img); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.RemoveImage(t.Context(), img.ID.String(), false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.layers.Get(img.DiffIDs[0]); err != nil {
+		t.Errorf("a held layer: %v", err)
+	}
+	if err := e.holdImage(l, img); !errdefs.IsNotFound(err) {
+		t.Errorf("held after its removal: %v", err)
+	}
+}

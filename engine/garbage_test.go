@@ -119,3 +119,32 @@ func TestHoldImage(t *testing.T) {
 		t.Errorf("held after its removal: %v", err)
 	}
 }
+
+// TestPruneMeetsTag: an image that is given a name after a prune has seen it without one stays.
+func TestPruneMeetsTag(t *testing.T) {
+	e := stores(t)
+	named, dangling := addImage(t, e), addImage(t, e)
+	p, err := e.PruneImages(t.Context(), func(i Image) bool {
+		if i.ID == named.ID {
+			if err := e.Tag(i.ID.String(), "new"); err != nil {
+				t.Error(err)
+			}
+		}
+		return false
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, err := e.images.Resolve("new"); err != nil || id != named.ID {
+		t.Errorf("the named image: %s, %v", id, err)
+	}
+	if _, err := e.layers.Get(named.DiffIDs[0]); err != nil {
+		t.Errorf("its layer: %v", err)
+	}
+	if _, err := e.images.Get(dangling.ID); !errdefs.IsNotFound(err) {
+		t.Errorf("the image without a name: %v", err)
+	}
+	if len(p.Images) == 0 || p.Images[0].Deleted != dangling.ID.String() {
+		t.Errorf("what was removed: %v", p.Images)
+	}
+}

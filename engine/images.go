@@ -223,6 +223,11 @@ func (e *Engine) removeImage(ctx context.Context, user string, force bool) (done
 	if err := e.unused(id, byName, force); err != nil {
 		return nil, nil, err
 	}
+	return e.deleteImage(ctx, id, mine)
+}
+
+// deleteImage takes names of an image away, and what it leaves, if those were all.
+func (e *Engine) deleteImage(ctx context.Context, id digest.Digest, mine []reference.Named) (done []RemovedImage, deleted []digest.Digest, err error) {
 	img, err := e.images.Get(id)
 	if err != nil {
 		return nil, nil, err

@@ -209,11 +209,11 @@ func (e *Engine) PruneImages(ctx context.Context, keep func(Image) bool) (p Prun
 		return p, err
 	}
 	for _, img := range images {
-		if img.Containers > 0 || keep(img) {
+		if keep(img) || e.unused(img.ID, false, false) != nil {
 			continue
 		}
 		sizes := e.sizes(belongings(img.Image))
-		done, deleted, err := e.removeImage(ctx, img.ID.String(), true)
+		done, deleted, err := e.deleteImage(ctx, img.ID, img.Names) // not one that it was given since
 		if errdefs.IsConflict(err) || errdefs.IsNotFound(err) {
 			continue
 		}

@@ -103,10 +103,16 @@ func openAll(path string) ([]*os.File, error) {
 			}
 			files = append(files, f)
 		}
-		if allAt(files, names) {
+		// In the midst of a rotation a number is missing, which then is another file's: the names are
+		// those of a moment in which all of them were open, and of no earlier one.
+		again, err := fileNames(path)
+		if err == nil && slices.Equal(again, names) && allAt(files, names) {
 			return single(files), nil
 		}
 		closeAll(files)
+		if err != nil {
+			return nil, err
+		}
 	}
 }
 

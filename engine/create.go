@@ -47,13 +47,10 @@ func (e *Engine) create(ctx context.Context, req CreateRequest) (_ *instance, wa
 	if err := checkSharing(&cfg); err != nil { // before fillIn: what the image exposes is no conflict
 		return nil, nil, err
 	}
-	img, imageConfig, err := e.imageFor(cfg.Image, req.Platform)
-	if err != nil {
-		return nil, nil, err
-	}
-	l := e.leases.lease() // until the container itself names them
+	l := e.leases.lease() // of the image, until the container itself names it
+	img, imageConfig, err := e.imageFor(l, cfg.Image, req.Platform)
 	defer e.letGoOf(ctx, l, img.ID, &err)
-	if err := e.holdImage(l, img); err != nil {
+	if err != nil {
 		return nil, nil, err
 	}
 	cfg.ImageID, cfg.Layers, cfg.Platform32 = img.ID, img.DiffIDs, is32(imageConfig.Architecture)
@@ -107,22 +104,28 @@ func is32(architecture string) bool {
 	return slices.Contains([]string{"386", "arm", "mips", "mipsle", "ppc"}, architecture)
 }
 
-// imageFor finds an image that is here, and checks that it is for the platform that was asked for.
-func (e *Engine) imageFor(name string, platform *ocispec.Platform) (image.Image, *image.Config, error) {
+// imageFor finds an image that is here, has the lease keep it, and checks that it is for the platform that was asked
+// for. The image is returned beside an error too, as far as it was found.
+func (e *Engine) imageFor(l *lease, name string, platform *ocispec.Platform) (img image.Image, _ *image.Config, err error) {
 	id, err := e.images.Resolve(name)
 	if err != nil {
-		return image.Image{}, nil, err
+		return img, nil, err
 	}
-	img, err := e.images.Get(id)
+	if img, err = e.images.Get(id); err == nil {
+		err = e.holdImage(l, img)
+	}
+	if errdefs.IsNotFound(err) { // removed in this moment
+		return img, nil, image.NotFound(name)
+	}
 	if err != nil {
-		return image.Image{}, nil, err
+		return img, nil, err
 	}
 	cfg, err := e.imageConfig(img.ID)
 	if err != nil {
-		return image.Image{}, nil, err
+		return img, nil, err
 	}
 	if platform != nil && !matches(*platform, cfg.Platform) {
-		return image.Image{}, nil, fmt.Errorf("image %s is for %s, not for %s: pull it with --platform: %w", name, platformString(cfg.Platform), platformString(*platform), errdefs.ErrNotFound)
+		return img, nil, fmt.Errorf("image %s is for %s, not for %s: pull it with --platform: %w", name, platformString(cfg.Platform), platformString(*platform), errdefs.ErrNotFound)
 	}
 	return img, cfg, nil
 }

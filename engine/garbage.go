@@ -105,7 +105,7 @@ func (e *Engine) letGo(ctx context.Context, l *lease, failed *error) {
 // removal left what was on the lease: it goes now.
 func (e *Engine) letGoOf(ctx context.Context, l *lease, id digest.Digest, failed *error) {
 	held := l.end()
-	if *failed == nil {
+	if *failed == nil || len(held) == 0 {
 		return
 	}
 	if _, err := e.images.Get(id); !errdefs.IsNotFound(err) {

@@ -70,7 +70,7 @@ func (s *Store) Get(id digest.Digest) (Image, error) {
 	var img Image
 	err := s.read(s.imagePath(id), &img)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Image{}, fmt.Errorf("no such image: %s: %w", id, errdefs.ErrNotFound)
+		return Image{}, NotFound(id.String())
 	}
 	return img, err
 }
@@ -108,7 +108,7 @@ func (s *Store) Remove(id digest.Digest) error {
 	defer s.mu.Unlock()
 	err := s.unlink(s.imagePath(id))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("no such image: %s: %w", id, errdefs.ErrNotFound)
+		return NotFound(id.String())
 	}
 	return err
 }
@@ -135,7 +135,7 @@ func (s *Store) Untag(ref reference.Named) error {
 	defer s.mu.Unlock()
 	err := s.unlink(s.namePath(ref.String()))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("no such image: %s: %w", reference.FamiliarString(ref), errdefs.ErrNotFound)
+		return NotFound(reference.FamiliarString(ref))
 	}
 	return err
 }
@@ -145,7 +145,7 @@ func (s *Store) Lookup(ref reference.Named) (digest.Digest, error) {
 	var n name
 	err := s.read(s.namePath(ref.String()), &n)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("no such image: %s: %w", reference.FamiliarString(ref), errdefs.ErrNotFound)
+		return "", NotFound(reference.FamiliarString(ref))
 	}
 	return n.Image, err
 }
@@ -201,18 +201,20 @@ func (s *Store) Resolve(user string) (digest.Digest, error) {
 	if _, err := ParseName(user); err != nil {
 		return "", err
 	}
-	return "", fmt.Errorf("No such image: %s: %w", user, errdefs.ErrNotFound) // Docker's sentence, scripts look for it
+	return "", NotFound(user)
 }
 
+// NotFound is Docker's sentence, which scripts look for.
+func NotFound(name string) error { return fmt.Errorf("No such image: %s: %w", name, errdefs.ErrNotFound) }
+
 func (s *Store) byPrefix(prefix string) (digest.Digest, error) {
-	notFound := fmt.Errorf("no such image: %s: %w", prefix, errdefs.ErrNotFound)
 	if len(prefix) < 2 || strings.Trim(prefix, "0123456789abcdef") != "" {
-		return "", notFound
+		return "", NotFound(prefix)
 	}
 	found, err := filepath.Glob(filepath.Join(s.root, "images", prefix+"*"))
 	switch {
 	case err != nil || len(found) == 0:
-		return "", notFound
+		return "", NotFound(prefix)
 	case len(found) > 1:
 		return "", fmt.Errorf("%d images have an ID that begins with %s, give more of it: %w", len(found), prefix, errdefs.ErrInvalidArgument)
 	}

@@ -57,25 +57,9 @@ type Solution struct {
 	Steps, Hits int
 }
 
-// errDeleted is for a result that went while it was put together: a step's layer can be that of somebody else's image
-// too, who removes it, until the cache names it.
-var errDeleted = errors.New("a layer of the result has been deleted meanwhile: build again")
-
-// tries is how often that is believed to be chance.
-const tries = 3
-
 // Solve executes a definition and waits until its result is layers. hold, if not nil, is told of them
 // before they stop being kept from deletion.
-func (s *Solver) Solve(ctx context.Context, def *pb.Definition, in Job, hold func([]digest.Digest)) (done Solution, err error) {
-	for range tries {
-		if done, err = s.solve(ctx, def, in, hold); !errors.Is(err, errDeleted) {
-			break
-		}
-	}
-	return done, err
-}
-
-func (s *Solver) solve(ctx context.Context, def *pb.Definition, in Job, hold func([]digest.Digest)) (_ Solution, err error) {
+func (s *Solver) Solve(ctx context.Context, def *pb.Definition, in Job, hold func([]digest.Digest)) (_ Solution, err error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	j := &job{Job: in, s: s, fail: fail, nodes: map[*vertex]*pending{}}
@@ -116,7 +100,7 @@ func (s *Solver) solve(ctx context.Context, def *pb.Definition, in Job, hold fun
 	defer release()
 	for _, id := range ids { // somebody may have been deleting
 		if _, err := s.opts.Layers.Get(id); err != nil {
-			return Solution{}, fmt.Errorf("%w: %w", errDeleted, err)
+			return Solution{}, fmt.Errorf("a layer of the result has been deleted meanwhile: build again: %w", err)
 		}
 	}
 	if hold != nil {

@@ -31,6 +31,10 @@ type Options struct {
 	Platform ocispec.Platform // of the engine
 	HTTP     *http.Client     // for ADD URL; nil means one that does as the environment's proxies say
 	Log      *slog.Logger     // nil means nothing is logged
+
+	// Hold keeps a layer from deletion until release, and returns when what is being deleted at the moment is gone. nil
+	// means that nobody deletes any.
+	Hold func(id digest.Digest) (release func())
 }
 
 // Builder builds images. Several builds may run at a time.
@@ -60,6 +64,9 @@ func Open(ctx context.Context, opts Options) (*Builder, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
+	if opts.Hold == nil {
+		opts.Hold = func(digest.Digest) func() { return func() {} }
+	}
 	if opts.HTTP == nil {
 		opts.HTTP = &http.Client{}
 	}
@@ -73,13 +80,15 @@ func Open(ctx context.Context, opts Options) (*Builder, error) {
 	b := &Builder{opts: opts, contexts: contexts, cache: cache.Open(filepath.Join(opts.Root, journalFile)), patience: patience, stop: make(chan struct{})}
 	b.solver, err = solver.New(ctx, solver.Options{
 		Root: filepath.Join(opts.Root, solverDir), Layers: opts.Layers, Images: opts.Images, Executor: opts.Executor,
-		Cache: b.cache, Contents: contexts.Contents, HTTP: opts.HTTP, Log: opts.Log,
+		Cache: b.cache, Contents: contexts.Contents, HTTP: opts.HTTP, Log: opts.Log, Hold: opts.Hold,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the builder: %w", err)
 	}
 	return b, nil
 }
+
+var errClosed = fmt.Errorf("the builder is closed: %w", errdefs.ErrUnavailable)
 
 // Close cancels what is running and waits for it.
 func (b *Builder) Close() error {
@@ -92,13 +101,16 @@ func (b *Builder) Close() error {
 // Contexts is where sessions and archives put their files (build/session/server).
 func (b *Builder) Contexts() *server.Store { return b.contexts }
 
-// enter has Close wait for the caller, and the context end with it.
+// enter has Close wait for the caller, and the context end with it. It waits for nothing: the caller may have locks that
+// what Close waits for needs.
 func (b *Builder) enter(ctx context.Context) (context.Context, func(), error) {
-	b.builds.RLock()
+	if !b.builds.TryRLock() {
+		return nil, nil, errClosed
+	}
 	select {
 	case <-b.stop:
 		b.builds.RUnlock()
-		return nil, nil, fmt.Errorf("the builder is closed: %w", errdefs.ErrUnavailable)
+		return nil, nil, errClosed
 	default:
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -175,7 +187,7 @@ func (b *Builder) Build(ctx context.Context, req Request) (Result, error) {
 	return out, err
 }
 
-// Layers lists the layers that the cache may still need: they are roots when layers are deleted.
+// Layers lists the layers that the cache may still need: they are roots when layers are deleted, beside what is held.
 func (b *Builder) Layers(ctx context.Context) ([]digest.Digest, error) {
 	_, leave, err := b.enter(ctx)
 	if err != nil {

@@ -139,6 +139,37 @@ func TestLostLayers(t *testing.T) {
 	}
 }
 
+// TestMadeWhileDeleted: a step that gives a layer that is here, and that somebody is just deleting, has it all the same.
+func TestMadeWhileDeleted(t *testing.T) {
+	w := newWorld(t)
+	src := w.local(map[string]string{"Dockerfile": "FROM base\nRUN true\n"})
+	first := w.build(src)
+	last := first.DiffIDs[len(first.DiffIDs)-1]
+	held, released := 0, 0
+	w.hold = func(id digest.Digest) func() { // returns when the deletion is done
+		held++
+		if err := w.layers.Remove(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+		return func() { released++ }
+	}
+	w.restart()
+	b := w.build(src, func(r *Request) { r.NoCache = true })
+	if _, err := w.layers.Get(last); err != nil || !slices.Equal(b.DiffIDs, first.DiffIDs) || held != 1 || released != 1 {
+		t.Errorf("held %d times, released %d times: %v", held, released, err)
+	}
+	_, err := w.try(src, func(r *Request) {
+		r.Hold = func(ids []digest.Digest) {
+			if err := w.layers.Remove(t.Context(), last); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if err == nil || !strings.Contains(err.Error(), "has been deleted meanwhile") {
+		t.Errorf("a result without its layer: %v", err)
+	}
+}
+
 // TestDamagedLayers: a step whose layer is damaged on the disk is in the cache as long as the layer can be
 // made anew of its tar; else it runs again.
 func TestDamagedLayers(t *testing.T) {

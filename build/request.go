@@ -53,7 +53,7 @@ type Request struct {
 	Credentials solver.Credentials
 
 	// Hold is told of the result's layers before Build returns, while they are still kept from deletion,
-	// so that the caller can keep them. nil means that nobody does.
+	// so that the caller can keep them; it returns when what is being deleted is gone. nil means that nobody does.
 	Hold func(diffIDs []digest.Digest)
 
 	// Progress gets the events, one call at a time, in order, and all of them before Build returns. Where

@@ -36,6 +36,7 @@ type world struct {
 	layers *layer.Store
 	images *memory
 	exec   *namespaces
+	hold   func(digest.Digest) func() // of the builder; nil: none
 	*Builder
 }
 
@@ -71,7 +72,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) open() {
 	w.t.Helper()
 	b, err := Open(context.WithoutCancel(w.t.Context()), Options{
-		Root: filepath.Join(w.root, "build"), Layers: w.layers, Images: w.images, Executor: w.exec, Platform: platform,
+		Root: filepath.Join(w.root, "build"), Layers: w.layers, Images: w.images, Executor: w.exec, Platform: platform, Hold: w.hold,
 	})
 	if err != nil {
 		w.t.Fatal(err)

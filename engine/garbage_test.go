@@ -32,6 +32,7 @@ func stores(t *testing.T) *Engine {
 	e.store, errs[3] = container.OpenStore(dir("containers"), dir("exec/containers"))
 	e.builder, errs[4] = build.Open(t.Context(), build.Options{
 		Root: dir("build"), Layers: e.layers, Images: (*buildImages)(e), Executor: (*buildSteps)(e), Platform: platforms.DefaultSpec(),
+		Hold: e.leases.layer,
 	})
 	if err := errors.Join(errs[:]...); err != nil {
 		t.Fatal(err)

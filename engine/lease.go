@@ -24,7 +24,7 @@ type lease struct {
 // lease begins one. The caller ends it.
 func (l *leases) lease() *lease { return &lease{of: l} }
 
-// hold keeps digests until end.
+// hold keeps digests until end. It waits for what is being collected: whether something is here is to be seen afterwards.
 func (l *lease) hold(digests ...digest.Digest) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
@@ -47,6 +47,13 @@ func (l *lease) name(id digest.Digest) {
 	}
 	l.of.naming[id]++
 	l.named = append(l.named, id)
+}
+
+// layer keeps a layer until release.
+func (l *leases) layer(id digest.Digest) (release func()) {
+	one := l.lease()
+	one.hold(id)
+	return func() { one.end() }
 }
 
 // end lets go of everything and returns what that was. Ending twice does nothing.

@@ -205,7 +205,9 @@ func (s *Store) Resolve(user string) (digest.Digest, error) {
 }
 
 // NotFound is Docker's sentence, which scripts look for.
-func NotFound(name string) error { return fmt.Errorf("No such image: %s: %w", name, errdefs.ErrNotFound) }
+func NotFound(name string) error {
+	return fmt.Errorf("No such image: %s: %w", name, errdefs.ErrNotFound)
+}
 
 func (s *Store) byPrefix(prefix string) (digest.Digest, error) {
 	if len(prefix) < 2 || strings.Trim(prefix, "0123456789abcdef") != "" {

@@ -58,7 +58,7 @@ type Solution struct {
 }
 
 // Solve executes a definition and waits until its result is layers. hold, if not nil, is told of them
-// before they stop being kept from deletion.
+// before they stop being kept from deletion; it returns when what is being deleted is gone.
 func (s *Solver) Solve(ctx context.Context, def *pb.Definition, in Job, hold func([]digest.Digest)) (_ Solution, err error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -96,38 +96,20 @@ func (s *Solver) Solve(ctx context.Context, def *pb.Definition, in Job, hold fun
 	for i, l := range layers {
 		ids[i] = l.DiffID
 	}
-	release := s.keep(ids)
-	defer release()
+	if hold != nil {
+		hold(ids)
+	}
 	for _, id := range ids { // somebody may have been deleting
 		if _, err := s.opts.Layers.Get(id); err != nil {
 			return Solution{}, fmt.Errorf("a layer of the result has been deleted meanwhile: build again: %w", err)
 		}
-	}
-	if hold != nil {
-		hold(ids)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return Solution{layers, j.steps, j.hits}, nil
 }
 
-// keep has the layers be among Layers until release.
-func (s *Solver) keep(ids []digest.Digest) (release func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, id := range ids {
-		s.running[id]++
-	}
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for _, id := range ids {
-			s.unkeep(id)
-		}
-	}
-}
-
-// begin notes that a job is executed. While there are any, what is made is among Layers, also before a record names it.
+// begin notes that a job is executed. While there are any, what is made is held, also before a record names it.
 func (s *Solver) begin(j *job) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,15 +118,19 @@ func (s *Solver) begin(j *job) {
 
 // end notes that it was.
 func (s *Solver) end(j *job) {
+	for _, release := range s.ended(j) {
+		release()
+	}
+}
+
+// ended gives the holds that end with the job.
+func (s *Solver) ended(j *job) (releases []func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if delete(s.jobs, j); len(s.jobs) > 0 {
-		return
+	if delete(s.jobs, j); len(s.jobs) == 0 {
+		releases, s.made = s.made, nil
 	}
-	for _, id := range s.made {
-		s.unkeep(id)
-	}
-	s.made = nil
+	return releases
 }
 
 // Since is when the oldest job that is executed began, or now: records that were come to since then may be what one
@@ -161,19 +147,12 @@ func (s *Solver) Since() time.Time {
 	return oldest
 }
 
-// keepMade has a layer that is made be among Layers as long as graphs are executed.
-func (s *Solver) keepMade(id digest.Digest) {
+// holdMade has a layer that is made stay as long as graphs are executed.
+func (s *Solver) holdMade(id digest.Digest) {
+	release := s.opts.Hold(id) // mu is not held: it may wait for somebody who asks for Layers
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.running[id]++
-	s.made = append(s.made, id)
-}
-
-// unkeep needs mu held.
-func (s *Solver) unkeep(id digest.Digest) {
-	if s.running[id]--; s.running[id] == 0 {
-		delete(s.running, id)
-	}
+	s.made = append(s.made, release)
 }
 
 // tell passes an event on.

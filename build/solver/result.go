@@ -314,7 +314,7 @@ func (s *Solver) put(ctx context.Context, write func(io.Writer) error) (digest.D
 	r, w := io.Pipe()
 	var writer sync.WaitGroup
 	writer.Go(func() { w.CloseWithError(write(w)) })
-	l, err := s.opts.Layers.PutHeld(ctx, r, "", s.keepMade)
+	l, err := s.opts.Layers.PutHeld(ctx, r, "", s.holdMade)
 	r.CloseWithError(err)
 	writer.Wait()
 	return l.DiffID, err

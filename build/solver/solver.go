@@ -34,6 +34,9 @@ type Options struct {
 	Contents *tree.Store  // for files that are fetched
 	HTTP     *http.Client // for ADD URL
 	Log      *slog.Logger
+
+	// Hold keeps a layer from deletion until release, and returns when what is being deleted at the moment is gone.
+	Hold func(id digest.Digest) (release func())
 }
 
 // Solver executes graphs. Several may be executed at a time.
@@ -51,9 +54,8 @@ type Solver struct {
 	mu      sync.Mutex
 	flights map[string]*flight      // steps that run, by key; guarded by mu
 	live    map[cache.ID]*execution // results that are not all layers yet; guarded by mu
-	running map[digest.Digest]int   // layers that running builds stand on; guarded by mu
 	jobs    map[*job]time.Time      // those that are being executed, since when; guarded by mu
-	made    []digest.Digest         // layers that were made since there was none; guarded by mu
+	made    []func()                // releases of layers that were made since there was none; guarded by mu
 }
 
 const (
@@ -91,7 +93,7 @@ func New(ctx context.Context, opts Options) (*Solver, error) {
 	s := &Solver{
 		opts: opts, ctx: ctx, cancel: cancel, converting: make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
 		mounts:  cacheMounts{dir: filepath.Join(opts.Root, mountsDir), locks: map[string]*mountLock{}},
-		flights: map[string]*flight{}, live: map[cache.ID]*execution{}, running: map[digest.Digest]int{}, jobs: map[*job]time.Time{},
+		flights: map[string]*flight{}, live: map[cache.ID]*execution{}, jobs: map[*job]time.Time{},
 	}
 	s.background.Go(func() { s.remove(discarded) })
 	return s, nil
@@ -229,15 +231,11 @@ func (r *result) failed() bool {
 	return false
 }
 
-// Layers lists the layers that no record names yet and that must stay: of steps that ran, and those
-// that running builds end with.
+// Layers lists the layers of steps that ran, which no record names yet. Those that are being made are held.
 func (s *Solver) Layers() []digest.Digest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []digest.Digest
-	for id := range s.running {
-		out = append(out, id)
-	}
 	for _, e := range s.live {
 		for _, r := range e.outputs {
 			for _, p := range r.parts {

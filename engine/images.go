@@ -99,6 +99,9 @@ func (e *Engine) Images() ([]Image, error) {
 	for _, img := range records {
 		shown, err := e.showImage(img, names)
 		if err != nil {
+			if _, gone := e.images.Get(img.ID); errdefs.IsNotFound(gone) { // removed in this moment
+				continue
+			}
 			e.log.Error("image", "image", img.ID, "error", err)
 			continue
 		}

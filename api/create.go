@@ -242,7 +242,7 @@ func isolation(h *dockercontainer.HostConfig) (container.Isolation, error) {
 	i := container.Isolation{
 		Privileged: h.Privileged, CapAdd: h.CapAdd, CapDrop: h.CapDrop, ReadonlyRootfs: h.ReadonlyRootfs, DeviceRules: h.DeviceCgroupRules,
 		Sysctls: h.Sysctls, PidMode: string(h.PidMode), IPCMode: string(h.IpcMode), UTSMode: string(h.UTSMode), CgroupNamespace: string(h.CgroupnsMode),
-		Runtime: h.Runtime,
+		Runtime: h.Runtime, MaskedPaths: h.MaskedPaths, ReadonlyPaths: h.ReadonlyPaths,
 	}
 	for _, d := range h.Devices {
 		permissions := d.CgroupPermissions
@@ -251,8 +251,10 @@ func isolation(h *dockercontainer.HostConfig) (container.Isolation, error) {
 		}
 		i.Devices = append(i.Devices, container.Device{Host: d.PathOnHost, Container: d.PathInContainer, Permissions: permissions})
 	}
-	if h.MaskedPaths != nil && len(h.MaskedPaths) == 0 && h.ReadonlyPaths != nil && len(h.ReadonlyPaths) == 0 {
-		i.SystemPaths = true // --security-opt systempaths=unconfined, as the command line says it
+	for _, p := range slices.Concat(h.MaskedPaths, h.ReadonlyPaths) {
+		if !path.IsAbs(p) {
+			return i, fmt.Errorf("invalid MaskedPaths or ReadonlyPaths: %q is not an absolute path: %w", p, errdefs.ErrInvalidArgument)
+		}
 	}
 	for _, m := range []struct {
 		mode  string
@@ -315,7 +317,7 @@ func securityOption(i *container.Isolation, o string) error {
 		if value != "unconfined" {
 			return fmt.Errorf("invalid --security-opt: %q: it can only be systempaths=unconfined: %w", o, errdefs.ErrInvalidArgument)
 		}
-		i.SystemPaths = true
+		i.MaskedPaths, i.ReadonlyPaths = []string{}, []string{}
 	case "writable-cgroups":
 		return fmt.Errorf("berth doesn't support --security-opt %s yet: %w", o, errdefs.ErrInvalidArgument)
 	default:

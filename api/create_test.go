@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-engine/berth/container"
 	"github.com/berth-engine/berth/engine"
+	"github.com/containerd/errdefs"
 	dockercontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 )
@@ -80,6 +81,23 @@ func TestSecurityOption(t *testing.T) {
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", option, err, want)
 		}
+	}
+}
+
+// TestSystemPaths: what a client says of them is what the container gets, by their names or by the option.
+func TestSystemPaths(t *testing.T) {
+	i, err := isolation(&dockercontainer.HostConfig{MaskedPaths: []string{"/proc/own"}, ReadonlyPaths: []string{}})
+	if err != nil || len(i.MaskedPaths) != 1 || i.ReadonlyPaths == nil || len(i.ReadonlyPaths) != 0 {
+		t.Errorf("%v %v, %v", i.MaskedPaths, i.ReadonlyPaths, err)
+	}
+	if i, err = isolation(&dockercontainer.HostConfig{}); err != nil || i.MaskedPaths != nil || i.ReadonlyPaths != nil {
+		t.Errorf("nothing said: %v %v, %v", i.MaskedPaths, i.ReadonlyPaths, err)
+	}
+	if i, err = isolation(&dockercontainer.HostConfig{SecurityOpt: []string{"systempaths=unconfined"}}); err != nil || i.MaskedPaths == nil || i.ReadonlyPaths == nil {
+		t.Errorf("the option: %v %v, %v", i.MaskedPaths, i.ReadonlyPaths, err)
+	}
+	if _, err = isolation(&dockercontainer.HostConfig{ReadonlyPaths: []string{"proc"}}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("a relative path: %v", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/berth-engine/berth/container"
+	"github.com/berth-engine/berth/container/bundle"
 	"github.com/berth-engine/berth/engine"
 	berthnet "github.com/berth-engine/berth/network"
 	dockercontainer "github.com/moby/moby/api/types/container"
@@ -93,6 +94,7 @@ func echo(c engine.Container) (*dockercontainer.Config, *dockercontainer.HostCon
 		}
 	}
 	host.NetworkMode = dockercontainer.NetworkMode(n.Mode)
+	host.MaskedPaths, host.ReadonlyPaths = bundle.SystemPaths(c.Config.Isolation)
 	if host.LogConfig.Type == "" {
 		host.LogConfig.Type = c.Config.Log.Driver
 	}

@@ -70,18 +70,20 @@ type Isolation struct {
 	CapAdd, CapDrop []string `json:",omitempty"` // with CAP_, or "ALL"
 	NoNewPrivileges bool     `json:",omitempty"`
 	// Seccomp is "" for the default profile, "unconfined", or a profile's JSON.
-	Seccomp         string            `json:",omitempty"`
-	AppArmor        string            `json:",omitempty"` // "" for the default where the kernel has AppArmor
-	SystemPaths     bool              `json:",omitempty"` // true: nothing masked or read-only (systempaths=unconfined)
-	ReadonlyRootfs  bool              `json:",omitempty"`
-	Devices         []Device          `json:",omitempty"`
-	DeviceRules     []string          `json:",omitempty"` // as in devices.allow: "c 1:3 rwm"
-	Sysctls         map[string]string `json:",omitempty"`
-	PidMode         string            `json:",omitempty"` // "", "host", "container:ID"
-	IPCMode         string            `json:",omitempty"` // "", "private", "shareable", "none", "host", "container:ID"
-	UTSMode         string            `json:",omitempty"` // "", "host"
-	CgroupNamespace string            `json:",omitempty"` // "", "private", "host"
-	Runtime         string            `json:",omitempty"` // "" is berth-runtime
+	Seccomp  string `json:",omitempty"`
+	AppArmor string `json:",omitempty"` // "" for the default where the kernel has AppArmor
+	// What is hidden and what is read-only of /proc and /sys; nil: what Docker says, none: systempaths=unconfined. Of no
+	// meaning with Privileged.
+	MaskedPaths, ReadonlyPaths []string
+	ReadonlyRootfs             bool              `json:",omitempty"`
+	Devices                    []Device          `json:",omitempty"`
+	DeviceRules                []string          `json:",omitempty"` // as in devices.allow: "c 1:3 rwm"
+	Sysctls                    map[string]string `json:",omitempty"`
+	PidMode                    string            `json:",omitempty"` // "", "host", "container:ID"
+	IPCMode                    string            `json:",omitempty"` // "", "private", "shareable", "none", "host", "container:ID"
+	UTSMode                    string            `json:",omitempty"` // "", "host"
+	CgroupNamespace            string            `json:",omitempty"` // "", "private", "host"
+	Runtime                    string            `json:",omitempty"` // "" is berth-runtime
 }
 
 // Device is a device of the host that the container has.

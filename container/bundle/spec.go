@@ -63,10 +63,7 @@ func Spec(c *container.Config, in Inputs) (*specs.Spec, error) {
 		s.Hostname, s.Domainname = "", ""
 	}
 	s.Mounts = mounts(c)
-	if !c.Isolation.Privileged && !c.Isolation.SystemPaths {
-		s.Linux.MaskedPaths = slices.Clone(maskedPaths)
-		s.Linux.ReadonlyPaths = slices.Clone(readonlyPaths)
-	}
+	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = SystemPaths(c.Isolation)
 	return s, nil
 }
 
@@ -225,6 +222,20 @@ func tmpfs(m container.Mount) specs.Mount {
 		options = append(options, "mode=1777")
 	}
 	return specs.Mount{Destination: m.Target, Type: "tmpfs", Source: "tmpfs", Options: options}
+}
+
+// SystemPaths are the paths that the container does not see, and those that it can't write to.
+func SystemPaths(i container.Isolation) (masked, readonly []string) {
+	if i.Privileged {
+		return nil, nil
+	}
+	if masked = i.MaskedPaths; masked == nil {
+		masked = slices.Clone(maskedPaths)
+	}
+	if readonly = i.ReadonlyPaths; readonly == nil {
+		readonly = slices.Clone(readonlyPaths)
+	}
+	return masked, readonly
 }
 
 // What of /proc and /sys a container has no business with (moby, daemon/pkg/oci/defaults.go).

@@ -55,6 +55,25 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+func TestSystemPaths(t *testing.T) {
+	none, own := []string{}, []string{"/proc/own"}
+	for name, c := range map[string]struct {
+		isolation        container.Isolation
+		masked, readonly []string
+	}{
+		"nothing said":  {container.Isolation{}, maskedPaths, readonlyPaths},
+		"none":          {container.Isolation{MaskedPaths: none, ReadonlyPaths: none}, none, none},
+		"only masked":   {container.Isolation{MaskedPaths: own}, own, readonlyPaths},
+		"only readonly": {container.Isolation{ReadonlyPaths: own}, maskedPaths, own},
+		"privileged":    {container.Isolation{Privileged: true, MaskedPaths: own, ReadonlyPaths: own}, nil, nil},
+	} {
+		s, err := Spec(&container.Config{Process: container.Process{Cmd: []string{"sh"}}, Isolation: c.isolation}, Inputs{Bounding: everything})
+		if err != nil || !slices.Equal(s.Linux.MaskedPaths, c.masked) || !slices.Equal(s.Linux.ReadonlyPaths, c.readonly) {
+			t.Errorf("%s: %v %v, %v", name, s.Linux.MaskedPaths, s.Linux.ReadonlyPaths, err)
+		}
+	}
+}
+
 func TestCapabilities(t *testing.T) {
 	few := []string{"CAP_CHOWN", "CAP_KILL", "CAP_SYS_ADMIN"}
 	for name, c := range map[string]struct {

@@ -26,6 +26,11 @@ func (l *Launcher) SetAgain(d time.Duration) {
 	l.change(func() { l.again = d })
 }
 
+// SetLook changes how often there is a look at the slots that nobody asked for.
+func (l *Launcher) SetLook(d time.Duration) {
+	l.change(func() { l.look = d })
+}
+
 // Idle returns how many shims are idle.
 func (l *Launcher) Idle() int {
 	l.slots.mu.Lock()

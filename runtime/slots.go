@@ -106,10 +106,10 @@ func (l *Launcher) closeSlots() {
 
 // keepSlots makes slots when there is time for it, and gives them up where they are not wanted.
 func (l *Launcher) keepSlots(ctx context.Context) {
-	timer := time.NewTimer(look)
+	timer := time.NewTimer(l.look)
 	defer timer.Stop()
 	for {
-		next := look
+		next := l.look
 		if l.busy() {
 			next = quiet
 		} else {
@@ -119,7 +119,7 @@ func (l *Launcher) keepSlots(ctx context.Context) {
 				l.slots.dropIdle()
 			} else {
 				l.fill(ctx)
-				next = l.slots.next()
+				next = l.slots.next(l.look)
 			}
 		}
 		timer.Reset(next)
@@ -142,8 +142,8 @@ func (l *Launcher) busy() bool {
 	return time.Since(l.slots.started) < quiet
 }
 
-// next is after how long there may be something to do that nobody tells of.
-func (s *slots) next() time.Duration {
+// next is after how long there may be something to do that nobody tells of, at most at the next look.
+func (s *slots) next(look time.Duration) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.model != nil && s.model.failed > 0 {
@@ -365,9 +365,14 @@ func (l *Launcher) learn(cfg *Config) {
 	if m != nil && (s.model == nil || !s.model.equal(m)) {
 		s.model = m
 	}
+	s.nudge()
+}
+
+// nudge has keepSlots look what there is to do.
+func (s *slots) nudge() {
 	select {
 	case s.wake <- struct{}{}:
-	default:
+	default: // it will, or there is no keepSlots
 	}
 }
 

@@ -301,6 +301,19 @@ func TestRootfsOfAnEnded(t *testing.T) {
 	})
 }
 
+// TestSlotOfAFailedStart: a start that fails has its slot replaced as one that succeeds.
+func TestSlotOfAFailedStart(t *testing.T) {
+	t.Run("warm/failed", func(t *testing.T) {
+		b := newBench(t)
+		b.until("two slots wait", func() bool { return b.launcher.Waiting() == 2 })
+		b.launcher.SetLook(time.Hour)
+		if _, err := b.launcher.Start(t.Context(), b.config("/nothing")); err == nil {
+			t.Fatal("a program that is not there was started")
+		}
+		b.until("two slots wait again", func() bool { return b.launcher.Waiting() == 2 })
+	})
+}
+
 // TestSlotsAgain: a failure that passes turns no slots off.
 func TestSlotsAgain(t *testing.T) {
 	t.Run("warm/again", func(t *testing.T) {

@@ -26,18 +26,19 @@ type StartError struct {
 	Object string // what it was done on: a path, a name
 	Errno  syscall.Errno
 	Detail string // a sentence instead of an errno, where there is no errno
-	// Program is what was to be run where that is what failed, "" where the start failed before.
+	Exec   bool   // the execution of Program failed, and nothing before it
+	// Program is what was to be run, where that is what failed.
 	Program string
 }
 
 // Error is the user's sentence: Docker's where Docker has one.
 func (e *StartError) Error() string {
 	switch {
-	case e.Program != "" && e.Errno == syscall.ENOENT && !strings.Contains(e.Program, "/"):
+	case e.Exec && e.Errno == syscall.ENOENT && !strings.Contains(e.Program, "/"):
 		return fmt.Sprintf("exec: %q: executable file not found in $PATH", e.Program)
-	case e.Program != "" && (e.Errno == syscall.ENOENT || e.Errno == syscall.ENOTDIR):
+	case e.Exec && (e.Errno == syscall.ENOENT || e.Errno == syscall.ENOTDIR):
 		return fmt.Sprintf("exec: %q: stat %s: %v", e.Program, e.Program, e.Errno)
-	case e.Program != "":
+	case e.Exec:
 		return fmt.Sprintf("exec: %q: %v", e.Program, e.Errno)
 	case e.Step == "mount" && e.Errno == syscall.EINVAL: // move_mount(2) of trees that are whole says it of nothing else
 		return fmt.Sprintf("mount on %s: a directory can only be mounted on a directory, and a file on a file", e.Object)
@@ -61,7 +62,7 @@ func (e *StartError) Unwrap() error {
 // where it cannot be executed, 125 where something else failed.
 func (e *StartError) ExitCode() int {
 	switch {
-	case e.Program == "":
+	case !e.Exec:
 		return 125
 	case e.Errno == syscall.ENOENT, e.Errno == syscall.ENOTDIR:
 		return 127
@@ -73,7 +74,7 @@ func (e *StartError) ExitCode() int {
 func startError(f protocol.Failure, args []string) error {
 	e := &StartError{Step: f.Step, Object: f.Object, Errno: f.Errno, Detail: f.Detail}
 	if f.Exec && len(args) > 0 {
-		e.Program = args[0]
+		e.Exec, e.Program = true, args[0]
 	}
 	return e
 }

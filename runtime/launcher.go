@@ -129,7 +129,7 @@ func (l *Launcher) startWarm(ctx context.Context, cfg *Config, r protocol.StartR
 	s, err := l.startOn(ctx, p, cfg, r, files)
 	var failed *StartError
 	is := errors.As(err, &failed)
-	if err == nil || ctx.Err() != nil || is && failed.Program != "" {
+	if err == nil || ctx.Err() != nil || is && failed.Exec {
 		return s, nil, err
 	}
 	if is && failed.Step != "" {

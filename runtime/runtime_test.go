@@ -239,6 +239,7 @@ func TestStartErrors(t *testing.T) {
 		says string
 		code int
 	}{
+		{[]string{""}, `exec: "": executable file not found in $PATH`, 127},
 		{[]string{"nothing"}, `exec: "nothing": executable file not found in $PATH`, 127},
 		{[]string{"/nothing"}, `exec: "/nothing": stat /nothing: no such file or directory`, 127},
 		{[]string{"/etc/passwd/x"}, `exec: "/etc/passwd/x": stat /etc/passwd/x: not a directory`, 127},
@@ -293,6 +294,7 @@ func TestExec(t *testing.T) {
 		code int
 	}{
 		{[]string{"nothing"}, `exec: "nothing": executable file not found in $PATH`, 127},
+		{[]string{""}, `exec: "": executable file not found in $PATH`, 127},
 		{[]string{"/etc/passwd"}, `exec: "/etc/passwd": permission denied`, 126},
 	} {
 		_, err := c.Exec(t.Context(), runtime.ExecConfig{Process: process(test.args...)})

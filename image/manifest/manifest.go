@@ -71,7 +71,10 @@ func Parse(mediaType string, data []byte) (Document, error) {
 	_, hasManifests := fields["manifests"]
 	_, hasLayers := fields["layers"]
 	_, hasConfig := fields["config"]
+	_, hasRootFS := fields["rootfs"]
 	switch {
+	case hasRootFS && !hasLayers && !hasManifests:
+		return Document{}, invalid("it is the configuration of an image, and its digest the image's ID: give the ID alone, or the digest of the manifest")
 	case hasManifests && (hasLayers || hasConfig):
 		return Document{}, invalid("it can be read both as an index and as a manifest (it has \"manifests\" and also " +
 			"\"layers\" or \"config\"): different programs would get different images out of it (CVE-2021-41190)")

@@ -53,6 +53,7 @@ func TestParse(t *testing.T) {
 		{name: "odd media type", in: `{"mediaType":3,` + image + `}`, says: `"mediaType" is no string`},
 		{name: "odd layers", in: `{"config":` + config + `,"layers":{}}`, says: "no manifest"},
 		{name: "odd entries", in: `{"manifests":3}`, says: "no index"},
+		{name: "an image's configuration", in: `{"architecture":"amd64","config":{"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":[]}}`, says: "its digest the image's ID"},
 		{name: "config without digest", in: `{"config":{},"layers":[]}`, says: "its config has the digest"},
 		{name: "digest with a path", in: `{"config":` + config + `,"layers":[{"digest":"sha256:../../etc/passwd","size":1}]}`, says: "layer 1 has the digest"},
 		{name: "unknown algorithm", in: `{"config":` + config + `,"layers":[{"digest":"md5:` + hexA[:32] + `","size":1}]}`, says: "layer 1 has the digest"},

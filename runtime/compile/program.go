@@ -15,7 +15,7 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // candidates are the files that may be meant by a command's name, in the order in which they are tried.
 func candidates(name string, env []string) []string {
-	if strings.Contains(name, "/") {
+	if name == "" || strings.Contains(name, "/") {
 		return []string{name}
 	}
 	search := defaultPath
@@ -96,7 +96,7 @@ func checkProcess(p *specs.Process) error {
 	switch {
 	case p == nil:
 		return fmt.Errorf("the configuration has no process")
-	case len(p.Args) == 0 || p.Args[0] == "":
+	case len(p.Args) == 0:
 		return fmt.Errorf("the process has no command")
 	case p.Cwd == "":
 		return fmt.Errorf("the process has no working directory")

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/berth-engine/berth/internal/atomicfile"
+	"github.com/berth-engine/berth/internal/bootid"
+	"github.com/berth-engine/berth/internal/mountinfo"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
@@ -25,11 +27,10 @@ func (e *Engine) enterNamespace() error {
 	if err != nil {
 		return fmt.Errorf("mount namespace: %w", err)
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	uptime, err := bootid.Read()
 	if err != nil {
 		return fmt.Errorf("mount namespace: %w", err)
 	}
-	uptime := strings.TrimSpace(string(boot))
 	path := filepath.Join(e.opts.ExecRoot, namespaceFile)
 	b, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -152,28 +153,17 @@ func mountOf(path string) (mountPlace, error) {
 func placeIn(table, path string) mountPlace {
 	var place mountPlace
 	for line := range strings.Lines(table) {
-		fields := strings.Fields(line)
-		if len(fields) < 7 {
+		m, ok := mountinfo.Parse(line)
+		if !ok {
 			continue
 		}
-		at := octal.Replace(fields[4])
-		if strings.HasPrefix(at, path+"/") {
+		if strings.HasPrefix(m.Path, path+"/") {
 			place.below = true
 		}
-		covers := at == "/" || at == path || strings.HasPrefix(path, at+"/")
-		if !covers || len(at) < len(place.path) {
-			continue
-		}
-		place.path, place.shared = at, false // of several at one place the last one is on top
-		for _, field := range fields[6:] {
-			if field == "-" {
-				break
-			}
-			place.shared = place.shared || strings.HasPrefix(field, "shared:")
+		covers := m.Path == "/" || m.Path == path || strings.HasPrefix(path, m.Path+"/")
+		if covers && len(m.Path) >= len(place.path) { // of several at one place the last one is on top
+			place.path, place.shared = m.Path, m.Shared
 		}
 	}
 	return place
 }
-
-// octal undoes what the kernel does to blanks and backslashes in paths.
-var octal = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)

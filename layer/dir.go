@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-engine/berth/internal/deeptree"
+	"github.com/berth-engine/berth/internal/mountinfo"
 	"github.com/berth-engine/berth/layer/unpack"
 )
 
@@ -72,9 +73,9 @@ func (d *dir) unpack(ctx context.Context, file, tree string) (err error) {
 
 // made compares the mounted directory with the unpacked one: mountinfo names it by the root of its file
 // system, which need not be in sight.
-func (*dir) made(m mountPoint, _, dir string) bool {
+func (*dir) made(m mountinfo.Mount, _, dir string) bool {
 	var a, b unix.Stat_t
-	if unix.Lstat(m.path, &a) != nil || unix.Lstat(dir, &b) != nil {
+	if unix.Lstat(m.Path, &a) != nil || unix.Lstat(dir, &b) != nil {
 		return false
 	}
 	return a.Dev == b.Dev && a.Ino == b.Ino

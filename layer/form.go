@@ -11,6 +11,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/berth-engine/berth/internal/mountinfo"
 )
 
 // Form is how the kernel is given a layer.
@@ -34,7 +36,7 @@ type form interface {
 	// mount mounts o at target. The error wraps errNoForm where this form can't work here.
 	mount(ctx context.Context, o object, target string) error
 	// made says whether m is what mount makes of a layer file, whose unpacked directory is dir.
-	made(m mountPoint, file, dir string) bool
+	made(m mountinfo.Mount, file, dir string) bool
 	// directIO says whether what is read is in the page cache once only.
 	directIO() bool
 	// notes say what the form costs here, a sentence each.
@@ -120,7 +122,7 @@ func (fs *forms) used() (form, []string) {
 
 // made says whether m is a mount of the layer file in any form: one that was made when the engine ran
 // in another form is as good.
-func (fs *forms) made(m mountPoint, file, dir string) bool {
+func (fs *forms) made(m mountinfo.Mount, file, dir string) bool {
 	for _, f := range fs.all {
 		if f.made(m, file, dir) {
 			return true
@@ -183,8 +185,8 @@ func (d *direct) note(why string, is bool) {
 	}
 }
 
-func (*direct) made(m mountPoint, file, _ string) bool {
-	return m.fstype == "erofs" && m.source == file
+func (*direct) made(m mountinfo.Mount, file, _ string) bool {
+	return m.FSType == "erofs" && m.Source == file
 }
 
 func (d *direct) directIO() bool {
@@ -262,11 +264,11 @@ func attachLoop(file string, dio bool) (*os.File, error) {
 	}
 }
 
-func (*loop) made(m mountPoint, file, _ string) bool {
-	if m.fstype != "erofs" || filepath.Dir(m.source) != "/dev" {
+func (*loop) made(m mountinfo.Mount, file, _ string) bool {
+	if m.FSType != "erofs" || filepath.Dir(m.Source) != "/dev" {
 		return false
 	}
-	backing, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(m.source), "loop/backing_file"))
+	backing, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(m.Source), "loop/backing_file"))
 	return err == nil && string(backing) == file+"\n"
 }
 

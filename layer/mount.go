@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-engine/berth/internal/mountinfo"
 	"github.com/berth-engine/berth/layer/erofs"
 )
 
@@ -309,13 +311,13 @@ func (s *Store) sweepTargets() error {
 }
 
 // adoptOne takes over the mount m, or takes it away where it is not what it should be.
-func (s *Store) adoptOne(m mountPoint) error {
-	name := filepath.Base(m.path)
+func (s *Store) adoptOne(m mountinfo.Mount) error {
+	name := filepath.Base(m.Path)
 	file := s.objectFile(name)
-	if filepath.Dir(m.path) != s.mounts || file == "" || !s.forms.made(m, file, filepath.Join(s.unpacked, name)) {
-		return unmountAt(m.path)
+	if filepath.Dir(m.Path) != s.mounts || file == "" || !s.forms.made(m, file, filepath.Join(s.unpacked, name)) {
+		return unmountAt(m.Path)
 	}
-	root, err := openRoot(m.path)
+	root, err := openRoot(m.Path)
 	if err != nil {
 		return err
 	}
@@ -335,4 +337,22 @@ func (s *Store) objectFile(name string) string {
 		}
 	}
 	return ""
+}
+
+// mountsBelow lists what is mounted below dir, in the order of mounting.
+func mountsBelow(dir string) ([]mountinfo.Mount, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var found []mountinfo.Mount
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20) // an overlay of 500 layers has a long line
+	for lines.Scan() {
+		if m, ok := mountinfo.Parse(lines.Text()); ok && strings.HasPrefix(m.Path, dir+"/") {
+			found = append(found, m)
+		}
+	}
+	return found, lines.Err()
 }

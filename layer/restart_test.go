@@ -69,7 +69,7 @@ func mountsOf(t testing.TB, dir string) map[string][]string {
 	}
 	found := map[string][]string{}
 	for _, m := range list {
-		found[m.path] = append(found[m.path], m.dev)
+		found[m.Path] = append(found[m.Path], m.Dev)
 	}
 	return found
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-engine/berth/internal/bootid"
 	"github.com/berth-engine/berth/internal/deeptree"
 	"github.com/berth-engine/berth/layer/erofs"
 )
@@ -89,7 +90,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		records:  map[digest.Digest]record{},
 		lowers:   map[string]*lower{},
 		tops:     map[digest.Digest]string{},
-		boot:     sync.OnceValues(bootID),
+		boot:     sync.OnceValues(bootid.Read),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -240,11 +240,6 @@ func (u *Upper) trust(s *Store, then string) error {
 	return os.RemoveAll(filepath.Dir(mark))
 }
 
-func bootID() (string, error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(b)), err
-}
-
 // DiffOptions are what a diff leaves out.
 type DiffOptions struct {
 	// MountPoints are paths (in the container, absolute) that the engine made in order to mount on

@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/berth-engine/berth/internal/atomicfile"
+	"github.com/berth-engine/berth/internal/bootid"
 )
 
 // forwarding is the host's passing of packets between interfaces, which containers need to reach
@@ -232,7 +233,7 @@ func forwards(family, link string) (bool, error) {
 func (f *forwarding) load() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	boot, err := bootID()
+	boot, err := bootid.Read()
 	if err != nil {
 		return err
 	}
@@ -252,11 +253,6 @@ func (f *forwarding) save() error {
 		return nil
 	}
 	return atomicfile.WriteRecord(f.path, f.record, atomicfile.Volatile)
-}
-
-func bootID() (string, error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(b)), err
 }
 
 // readSysctl returns a value without its newline.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/berth-engine/berth/internal/atomicfile"
+	"github.com/berth-engine/berth/internal/bootid"
 )
 
 // Store keeps contents by digest. Many small ones lie one after the other in a pack: writing thousands
@@ -91,7 +92,7 @@ func (s *Store) ready() error {
 	if s.packs == nil {
 		return errors.New("the store of contexts is closed")
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := bootid.Read()
 	if err != nil {
 		return err
 	}
@@ -99,8 +100,8 @@ func (s *Store) ready() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	trust := string(last) == "clean" || string(last) == string(boot)
-	if err := atomicfile.Write(filepath.Join(s.dir, bootFile), boot, 0o600, atomicfile.Durable); err != nil {
+	trust := string(last) == "clean" || string(last) == boot
+	if err := atomicfile.Write(filepath.Join(s.dir, bootFile), []byte(boot), 0o600, atomicfile.Durable); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(s.dir)

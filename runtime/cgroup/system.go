@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-engine/berth/internal/mountinfo"
 	"github.com/berth-engine/berth/internal/plainfile"
 	"golang.org/x/sys/unix"
 )
@@ -46,13 +47,12 @@ func Find() (*System, error) {
 	}
 	s := &System{version: 1}
 	for line := range strings.Lines(string(mounts)) {
-		before, after, ok := strings.Cut(line, " - ")
-		left, right := strings.Fields(before), strings.Fields(after)
-		if !ok || len(left) < 5 || len(right) < 3 || right[0] != "cgroup" || !strings.HasPrefix(left[4], top+"/") {
+		at, ok := mountinfo.Parse(line)
+		if !ok || at.FSType != "cgroup" || !strings.HasPrefix(at.Path, top+"/") {
 			continue
 		}
-		m := mounted{dir: left[4]}
-		for _, o := range strings.Split(right[2], ",") {
+		m := mounted{dir: at.Path}
+		for _, o := range strings.Split(at.Options, ",") {
 			if o != "rw" && o != "ro" && o != "none" && o != "xattr" && o != "clone_children" && !strings.HasPrefix(o, "release_agent=") {
 				m.controllers = append(m.controllers, o)
 			}

@@ -69,8 +69,7 @@ func (b *buildImages) Resolve(ctx context.Context, ref reference.Named, o solver
 			return found, err
 		}
 	}
-	client := e.registry.As(credentials(o.Credentials))
-	got, err := client.Inspect(ctx, reference.TagNameOnly(ref), registry.PullOptions{Platform: &o.Platform})
+	got, err := e.registry.As(credentials(o.Credentials)).Inspect(ctx, reference.TagNameOnly(ref), registry.PullOptions{Platform: &o.Platform})
 	if err != nil {
 		return solver.Image{}, err
 	}

@@ -44,19 +44,11 @@ func (e *Engine) Pull(ctx context.Context, ref reference.Named, o PullOptions) (
 
 // Tags lists the tags that a repository has at its registry.
 func (e *Engine) Tags(ctx context.Context, repository reference.Named, credentials registry.Credentials) ([]string, error) {
-	client := e.registry
-	if credentials != nil {
-		client = client.As(credentials)
-	}
-	return client.Tags(ctx, repository)
+	return e.registry.As(credentials).Tags(ctx, repository)
 }
 
 func (e *Engine) pull(ctx context.Context, l *lease, ref reference.Named, o PullOptions) (Pulled, error) {
-	client := e.registry
-	if o.Credentials != nil {
-		client = client.As(o.Credentials)
-	}
-	got, err := client.Pull(ctx, ref, registry.PullOptions{Platform: o.Platform, Progress: o.Progress}, &incoming{e, l})
+	got, err := e.registry.As(o.Credentials).Pull(ctx, ref, registry.PullOptions{Platform: o.Platform, Progress: o.Progress}, &incoming{e, l})
 	if err != nil {
 		return Pulled{}, err
 	}
@@ -411,11 +403,7 @@ func (e *Engine) Push(ctx context.Context, ref reference.Named, o PushOptions) (
 	if err != nil {
 		return Pushed{}, err
 	}
-	client := e.registry
-	if o.Credentials != nil {
-		client = client.As(o.Credentials)
-	}
-	if err := client.Push(ctx, ref, p.Root, (*outgoing)(e), registry.PushOptions{Progress: o.Progress}); err != nil {
+	if err := e.registry.As(o.Credentials).Push(ctx, ref, p.Root, (*outgoing)(e), registry.PushOptions{Progress: o.Progress}); err != nil {
 		return Pushed{}, err
 	}
 	digested, err := reference.WithDigest(reference.TrimNamed(ref), p.Root.Digest)

@@ -4,7 +4,9 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 PREFIX  ?= /usr/local
 LDFLAGS = -s -w -X main.version=$(VERSION)
-# The entry point that makes the runtime run from a file that nobody can write to (runtime/sealed); without it the same
+# An entry point that has the command line's pages mapped at once (internal/mapped).
+LDFLAGS_CLI = $(LDFLAGS) -E=berth_mapped_entry
+# One more, that makes the runtime run from a file that nobody can write to (runtime/sealed); without it the same
 # happens in Go, for the price of a second start.
 LDFLAGS_RUNTIME = $(LDFLAGS) -E=berth_sealed_entry
 PROGRAMS = berth berthd berth-runtime
@@ -21,13 +23,15 @@ all: build
 
 build:
 	@mkdir -p bin
-	go build -ldflags "$(LDFLAGS)" -o bin/ ./cmd/berth ./cmd/berthd
+	go build -ldflags "$(LDFLAGS_CLI)" -o bin/ ./cmd/berth
+	go build -ldflags "$(LDFLAGS)" -o bin/ ./cmd/berthd
 	go build -ldflags "$(LDFLAGS_RUNTIME)" -o bin/ ./cmd/berth-runtime
 
 # Nothing of arm64 can be run here; it is compiled and vetted.
 build-arm64:
 	@mkdir -p out/arm64
-	GOARCH=arm64 go build -ldflags "$(LDFLAGS)" -o out/arm64/ ./cmd/berth ./cmd/berthd
+	GOARCH=arm64 go build -ldflags "$(LDFLAGS_CLI)" -o out/arm64/ ./cmd/berth
+	GOARCH=arm64 go build -ldflags "$(LDFLAGS)" -o out/arm64/ ./cmd/berthd
 	GOARCH=arm64 go build -ldflags "$(LDFLAGS_RUNTIME)" -o out/arm64/ ./cmd/berth-runtime
 	GOARCH=arm64 go vet ./cmd/berth-runtime ./cmd/berth ./runtime/...
 

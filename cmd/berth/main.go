@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/berth-engine/berth/cli"
+	_ "github.com/berth-engine/berth/internal/mapped" // the entry point
 )
 
 // version is set when the program is linked.

@@ -2,8 +2,7 @@
 
 // An entry point of the program before Go's own (link with -ldflags=-E=berth_sealed_entry): it does what Self does,
 // before the Go runtime starts, so that sealing costs an execve and not a second start of Go. Whatever fails
-// here is tried again, and said, by Self. Then it has the program's own pages mapped in two calls: one by one they
-// are some eighty faults, a tenth of a container's start where a fault is dear (a virtual machine).
+// here is tried again, and said, by Self. It goes on to the entry point of internal/mapped.
 
 DATA berth_exe<>+0(SB)/8, $"/proc/se"
 DATA berth_exe<>+8(SB)/8, $"lf/exe\x00\x00"
@@ -63,19 +62,5 @@ close:
 	MOVQ	R12, DI
 	SYSCALL
 start:
-	LEAQ	runtime·noptrdata(SB), DI	// madvise(data and bss, MADV_POPULATE_WRITE)
-	LEAQ	runtime·end(SB), SI
-	ANDQ	$~4095, DI
-	SUBQ	DI, SI
-	MOVQ	$23, DX
-	MOVQ	$28, AX
-	SYSCALL
-	LEAQ	runtime·text(SB), DI	// madvise(text, MADV_POPULATE_READ)
-	LEAQ	runtime·etext(SB), SI
-	ANDQ	$~4095, DI
-	SUBQ	DI, SI
-	MOVQ	$22, DX
-	MOVQ	$28, AX
-	SYSCALL
 	MOVQ	BX, SP
-	JMP	_rt0_amd64_linux(SB)
+	JMP	berth_mapped_entry(SB)

@@ -58,22 +58,5 @@ close:
 	MOVD	R20, R0
 	SVC
 start:
-	MOVD	$runtime·noptrdata(SB), R0	// madvise(data and bss, MADV_POPULATE_WRITE)
-	MOVD	$runtime·end(SB), R1
-	MOVD	$~4095, R3
-	AND	R3, R0
-	SUB	R0, R1
-	MOVD	$23, R2
-	MOVD	$233, R8
-	SVC
-	MOVD	$runtime·text(SB), R0	// madvise(text, MADV_POPULATE_READ)
-	MOVD	$runtime·etext(SB), R1
-	MOVD	$~4095, R3
-	AND	R3, R0
-	SUB	R0, R1
-	MOVD	$22, R2
-	MOVD	$233, R8
-	SVC
 	MOVD	R19, RSP
-	MOVD	ZR, R0
-	B	_rt0_arm64_linux(SB)
+	B	berth_mapped_entry(SB)

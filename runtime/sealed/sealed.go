@@ -17,6 +17,7 @@ import (
 	"os"
 	"syscall"
 
+	_ "github.com/berth-engine/berth/internal/mapped" // the entry point goes on there
 	"golang.org/x/sys/unix"
 )
 

@@ -35,6 +35,9 @@ type Options struct {
 	// Hold keeps a layer from deletion until release, and returns when what is being deleted at the moment is gone. nil
 	// means that nobody deletes any.
 	Hold func(id digest.Digest) (release func())
+	// Drop is given layers that the Builder has no use for any more: they go, unless somebody else needs them. nil means
+	// that they stay.
+	Drop func(ids []digest.Digest)
 }
 
 // Builder builds images. Several builds may run at a time.
@@ -67,6 +70,9 @@ func Open(ctx context.Context, opts Options) (*Builder, error) {
 	if opts.Hold == nil {
 		opts.Hold = func(digest.Digest) func() { return func() {} }
 	}
+	if opts.Drop == nil {
+		opts.Drop = func([]digest.Digest) {}
+	}
 	if opts.HTTP == nil {
 		opts.HTTP = &http.Client{}
 	}
@@ -80,7 +86,8 @@ func Open(ctx context.Context, opts Options) (*Builder, error) {
 	b := &Builder{opts: opts, contexts: contexts, cache: cache.Open(filepath.Join(opts.Root, journalFile)), patience: patience, stop: make(chan struct{})}
 	b.solver, err = solver.New(ctx, solver.Options{
 		Root: filepath.Join(opts.Root, solverDir), Layers: opts.Layers, Images: opts.Images, Executor: opts.Executor,
-		Cache: b.cache, Contents: contexts.Contents, HTTP: opts.HTTP, Log: opts.Log, Hold: opts.Hold,
+		Cache: b.cache, Contents: contexts.Contents, HTTP: opts.HTTP, Log: opts.Log,
+		Hold: opts.Hold, Drop: opts.Drop,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the builder: %w", err)

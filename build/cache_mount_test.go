@@ -106,7 +106,7 @@ func TestOneBadCacheMount(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	}
-	if _, err := w.Prune(t.Context(), PruneOptions{All: true}); err != nil {
+	if _, _, err := w.Prune(t.Context(), PruneOptions{All: true}); err != nil {
 		t.Error(err)
 	}
 	if u, err = w.Usage(t.Context()); err != nil || u.Records != 0 {
@@ -153,7 +153,7 @@ func TestPruneForgetsOnlyAtTheEnd(t *testing.T) {
 	if err := os.Rename(mounts, mounts+".away"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Prune(t.Context(), PruneOptions{All: true}); err == nil {
+	if _, _, err := w.Prune(t.Context(), PruneOptions{All: true}); err == nil {
 		t.Error("there was nothing to prune, and no error")
 	}
 	after, err := w.Layers(t.Context())

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -167,6 +168,44 @@ func TestMadeWhileDeleted(t *testing.T) {
 	})
 	if err == nil || !strings.Contains(err.Error(), "has been deleted meanwhile") {
 		t.Errorf("a result without its layer: %v", err)
+	}
+}
+
+// TestFailedWhileConverting: what a failed build's step gave becomes a layer afterwards, and is then in the cache, held by
+// nobody: a prune gives it away, and none that comes earlier forgets it.
+func TestFailedWhileConverting(t *testing.T) {
+	w := newWorld(t)
+	failed := make(chan struct{})
+	var held, released atomic.Int32
+	w.hold = func(digest.Digest) func() {
+		held.Add(1)
+		<-failed
+		return func() { released.Add(1) }
+	}
+	w.restart()
+	if _, err := w.try(w.local(map[string]string{"Dockerfile": "FROM base\nRUN echo 1 > /f\nRUN false\n"})); err == nil {
+		t.Fatal("RUN false succeeded")
+	}
+	if _, layers, err := w.Prune(t.Context(), PruneOptions{All: true}); err != nil || len(layers) > 0 {
+		t.Errorf("pruned while it is made a layer: %v, %v", layers, err)
+	}
+	close(failed)
+	deadline := time.Now().Add(20 * time.Second)
+	for released.Load() == 0 && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	if held.Load() != 1 || released.Load() != 1 {
+		t.Errorf("held %d times, released %d times", held.Load(), released.Load())
+	}
+	named, err := w.Layers(t.Context())
+	if err != nil || len(named) != 2 {
+		t.Errorf("named: %v, %v", named, err)
+	}
+	_, layers, err := w.Prune(t.Context(), PruneOptions{All: true})
+	slices.Sort(layers)
+	slices.Sort(named)
+	if err != nil || !slices.Equal(slices.Compact(layers), named) {
+		t.Errorf("a prune forgot %v, %v, want %v", layers, err, named)
 	}
 }
 
@@ -441,7 +480,7 @@ COPY --from=b /b /
 	if err != nil || !slices.ContainsFunc(u.Entries, func(e Entry) bool { return e.Type == "exec.cachemount" && strings.HasSuffix(e.Description, "/l") }) {
 		t.Errorf("%+v %v", u, err)
 	}
-	if _, err := w.Prune(t.Context(), PruneOptions{All: true}); err != nil {
+	if _, _, err := w.Prune(t.Context(), PruneOptions{All: true}); err != nil {
 		t.Fatal(err)
 	}
 	if u, err = w.Usage(t.Context()); err != nil || len(u.Entries) != 0 {

@@ -106,13 +106,13 @@ func (o PruneOptions) spares(r *cache.Record) bool {
 // weightlessFor is for how long records without layers stay: they tell what others stand on.
 const weightlessFor = 7 * 24 * time.Hour
 
-// Prune forgets records and deletes contexts' files and cache mounts that are not in use; layers that
-// only the cache held are the caller's to delete afterwards, also after an error (they are no longer in
-// Layers). It returns the bytes that it freed itself. A cache mount that can't be deleted is no error.
-func (b *Builder) Prune(ctx context.Context, opts PruneOptions) (int64, error) {
+// Prune forgets records and deletes contexts' files and cache mounts that are not in use. It returns the bytes that it
+// freed, and the layers that the records named, which are the caller's to delete where nothing else names them, also
+// after an error. A cache mount that can't be deleted is no error.
+func (b *Builder) Prune(ctx context.Context, opts PruneOptions) (freed int64, layers []digest.Digest, err error) {
 	ctx, leave, err := b.enter(ctx)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer leave()
 	since := b.solver.Since() // what builds that run stand on stays
@@ -122,12 +122,12 @@ func (b *Builder) Prune(ctx context.Context, opts PruneOptions) (int64, error) {
 	}
 	mounts, err := b.solver.PruneCacheMounts(ctx, before)
 	if err != nil {
-		return mounts, err
+		return mounts, nil, err
 	}
 	contexts, failed := b.contexts.Contents.Prune(before, 0)
 	records, err := b.cache.Records()
 	if err != nil {
-		return mounts + contexts, errors.Join(failed, err)
+		return mounts + contexts, nil, errors.Join(failed, err)
 	}
 	var old []cache.ID
 	for _, r := range records {
@@ -135,6 +135,6 @@ func (b *Builder) Prune(ctx context.Context, opts PruneOptions) (int64, error) {
 			old = append(old, r.ID)
 		}
 	}
-	b.cache.Forget(since, old...)
-	return mounts + contexts, errors.Join(failed, b.cache.Commit())
+	layers = b.cache.Forget(since, old...)
+	return mounts + contexts, layers, errors.Join(failed, b.cache.Commit())
 }

@@ -37,7 +37,7 @@ func (e *Engine) Build(ctx context.Context, req build.Request, tags []string) (_
 		refs = append(refs, ref)
 	}
 	l := e.leases.lease()
-	defer e.letGo(ctx, l, &err)
+	defer e.endWork(l, &err)
 	req.Hold = func(layers []digest.Digest) { l.hold(layers...) }
 	made, err := e.builder.Build(ctx, req)
 	if err != nil {
@@ -130,10 +130,16 @@ func (e *Engine) knownAs(ref reference.Named, img image.Image) bool {
 }
 
 // Ensure makes the layers of an image local and keeps them until ctx ends.
-func (b *buildImages) Ensure(ctx context.Context, ref reference.Canonical, o solver.ImageOptions) ([]digest.Digest, error) {
+func (b *buildImages) Ensure(ctx context.Context, ref reference.Canonical, o solver.ImageOptions) (diffIDs []digest.Digest, err error) {
 	e := (*Engine)(b)
 	l := e.leases.lease()
-	context.AfterFunc(ctx, func() { l.end() })
+	defer func() {
+		if err != nil {
+			e.endWork(l, &err)
+			return
+		}
+		context.AfterFunc(ctx, func() { e.endLease(l) }) // only now: a lease that has ended can't hold
+	}()
 	id, err := e.images.Lookup(ref)
 	if errdefs.IsNotFound(err) { // perhaps by its own ID
 		id, err = ref.Digest(), nil
@@ -141,18 +147,12 @@ func (b *buildImages) Ensure(ctx context.Context, ref reference.Canonical, o sol
 	if err != nil {
 		return nil, err
 	}
-	img, err := e.images.Get(id)
-	if err == nil {
-		err = e.holdImage(l, img)
+	img, err := e.holdImage(l, id)
+	if !errdefs.IsNotFound(err) {
+		return img.DiffIDs, err
 	}
-	if errdefs.IsNotFound(err) {
-		p, err := e.pull(ctx, l, ref, PullOptions{Platform: &o.Platform, Credentials: credentials(o.Credentials), Progress: sum(o.Progress)})
-		if err != nil {
-			e.letGo(ctx, l, &err)
-		}
-		return p.Image.DiffIDs, err
-	}
-	return img.DiffIDs, err
+	p, err := e.pull(ctx, l, ref, PullOptions{Platform: &o.Platform, Credentials: credentials(o.Credentials), Progress: sum(o.Progress)})
+	return p.Image.DiffIDs, err
 }
 
 // sum adds the progress of all layers up.

@@ -54,7 +54,7 @@ func (e *Engine) Commit(ctx context.Context, user string, o CommitOptions) (id d
 		}
 	}
 	l := e.leases.lease()
-	defer e.letGo(ctx, l, &err)
+	defer e.endWork(l, &err)
 	cfg := c.Config()
 	l.hold(cfg.Layers...)
 	made, err := e.layerOf(ctx, l, c)

@@ -48,8 +48,8 @@ func (e *Engine) create(ctx context.Context, req CreateRequest) (_ *instance, wa
 		return nil, nil, err
 	}
 	l := e.leases.lease() // of the image, until the container itself names it
+	defer e.endLease(l)
 	img, imageConfig, err := e.imageFor(l, cfg.Image, req.Platform)
-	defer e.letGoOf(ctx, l, img.ID, &err)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -105,15 +105,14 @@ func is32(architecture string) bool {
 }
 
 // imageFor finds an image that is here, has the lease keep it, and checks that it is for the platform that was asked
-// for. The image is returned beside an error too, as far as it was found.
+// for.
 func (e *Engine) imageFor(l *lease, name string, platform *ocispec.Platform) (img image.Image, _ *image.Config, err error) {
 	id, err := e.images.Resolve(name)
 	if err != nil {
 		return img, nil, err
 	}
-	if img, err = e.images.Get(id); err == nil {
-		err = e.holdImage(l, img)
-	}
+	l.use(id)
+	img, err = e.holdImage(l, id)
 	if errdefs.IsNotFound(err) { // removed in this moment
 		return img, nil, image.NotFound(name)
 	}

@@ -146,7 +146,7 @@ func Open(ctx context.Context, opts Options) (_ *Engine, err error) {
 	}
 	if e.builder, err = build.Open(ctx, build.Options{
 		Root: data("build"), Layers: e.layers, Images: (*buildImages)(e), Executor: (*buildSteps)(e),
-		Platform: platforms.Normalize(platforms.DefaultSpec()), Log: e.log, Hold: e.leases.layer,
+		Platform: platforms.Normalize(platforms.DefaultSpec()), Log: e.log, Hold: e.holdLayer, Drop: e.dropLayers,
 	}); err != nil {
 		return nil, err
 	}

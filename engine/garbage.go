@@ -46,11 +46,18 @@ func (e *Engine) roots(ctx context.Context) (map[digest.Digest]bool, error) {
 	return named, nil
 }
 
-// holdImage has a lease keep all of an image. The error is errdefs.ErrNotFound where it was removed just before.
-func (e *Engine) holdImage(l *lease, img image.Image) error {
-	l.hold(belongings(img)...)
-	_, err := e.images.Get(img.ID)
-	return err
+// holdImage finds an image's record and has a lease keep all that it names. errdefs.ErrNotFound where there is none, or
+// it was removed in this moment.
+func (e *Engine) holdImage(l *lease, id digest.Digest) (image.Image, error) {
+	img, err := e.images.Get(id)
+	for err == nil {
+		l.hold(belongings(img)...)
+		before := img
+		if img, err = e.images.Get(id); err == nil && slices.Equal(belongings(img), belongings(before)) {
+			return img, nil
+		}
+	}
+	return image.Image{}, err
 }
 
 // belongings are the layers and blobs that a record of an image names.
@@ -88,35 +95,44 @@ func (e *Engine) sweep() error {
 	return nil
 }
 
-// letGo ends the lease of something that is done. Where it failed, what it brought goes again, unless
-// something else names it.
-func (e *Engine) letGo(ctx context.Context, l *lease, failed *error) {
-	held := l.end()
+// endLease ends a lease. What was to be deleted while it was only held by this one is deleted now.
+func (e *Engine) endLease(l *lease) {
+	e.drop("what was removed while it was in use may stay on the disk", l.end())
+}
+
+// endWork ends the lease of work that brings things. Where it failed, they go again, unless something else names them.
+func (e *Engine) endWork(l *lease, failed *error) {
 	if *failed == nil {
+		e.endLease(l)
 		return
 	}
-	slices.Sort(held)
-	if _, err := e.collect(context.WithoutCancel(ctx), slices.Compact(held)); err != nil {
+	l.doubt()
+	if _, err := e.collect(context.WithoutCancel(e.life), l.end()); err != nil {
 		*failed = errors.Join(*failed, fmt.Errorf("what was brought until then stays on the disk: %w", err))
 	}
 }
 
-// letGoOf ends the lease that a create holds on an image. Where it failed because the image was removed meanwhile, the
-// removal left what was on the lease: it goes now.
-func (e *Engine) letGoOf(ctx context.Context, l *lease, id digest.Digest, failed *error) {
-	held := l.end()
-	if *failed == nil || len(held) == 0 {
-		return
-	}
-	if _, err := e.images.Get(id); !errdefs.IsNotFound(err) {
-		return
-	}
-	if _, err := e.collect(context.WithoutCancel(ctx), held); err != nil {
-		e.log.Warn("what a removed image had may stay on the disk", "image", id, "error", err)
+// holdLayer keeps a layer until release.
+func (e *Engine) holdLayer(id digest.Digest) (release func()) {
+	l := e.leases.lease()
+	l.hold(id)
+	return func() { e.endLease(l) }
+}
+
+// dropLayers deletes layers that the builder has no use for, unless something else names them.
+func (e *Engine) dropLayers(ids []digest.Digest) {
+	e.drop("layers that no build uses may stay on the disk", ids)
+}
+
+// drop collects where nobody waits for an error: that is logged as a warning, unless the engine closes.
+func (e *Engine) drop(warning string, candidates []digest.Digest) {
+	if _, err := e.collect(context.WithoutCancel(e.life), candidates); err != nil && e.life.Err() == nil {
+		e.log.Warn(warning, "error", err)
 	}
 }
 
-// collect deletes those of the candidates that nothing names any more, and returns which.
+// collect deletes those of the candidates that nothing names any more, and returns which. What a lease holds goes when
+// it ends.
 func (e *Engine) collect(ctx context.Context, candidates []digest.Digest) (deleted []digest.Digest, err error) {
 	if len(candidates) == 0 {
 		return nil, nil
@@ -129,7 +145,11 @@ func (e *Engine) collect(ctx context.Context, candidates []digest.Digest) (delet
 	}
 	var layers, blobs []digest.Digest
 	for _, d := range candidates {
-		if named[d] || e.leases.counts[d] > 0 {
+		if named[d] {
+			continue
+		}
+		if e.leases.counts[d] > 0 {
+			e.leases.doubt([]digest.Digest{d})
 			continue
 		}
 		if _, err := e.layers.Get(d); err == nil {

@@ -3,12 +3,17 @@ package engine
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/berth-engine/berth/build"
+	"github.com/berth-engine/berth/build/solver"
 	"github.com/berth-engine/berth/container"
 	"github.com/berth-engine/berth/content"
 	"github.com/berth-engine/berth/image"
@@ -16,6 +21,7 @@ import (
 	"github.com/berth-engine/berth/layer"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
 )
 
 // stores is an engine that only keeps things.
@@ -24,7 +30,10 @@ func stores(t *testing.T) *Engine {
 	testroot.Require(t)
 	root := testroot.Dir(t)
 	dir := func(name string) string { return filepath.Join(root, name) }
-	e := &Engine{containers: map[string]*instance{}, names: map[string]string{}, log: slog.New(slog.DiscardHandler)}
+	e := &Engine{containers: map[string]*instance{}, names: map[string]string{}, log: slog.New(slog.DiscardHandler), life: t.Context(), opts: Options{DataRoot: root}}
+	if err := os.Mkdir(e.tempDir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	var errs [5]error
 	e.content, errs[0] = content.Open(dir("content"))
 	e.layers, errs[1] = layer.Open(t.Context(), layer.Options{Root: dir("layers"), ExecRoot: dir("exec")})
@@ -32,7 +41,7 @@ func stores(t *testing.T) *Engine {
 	e.store, errs[3] = container.OpenStore(dir("containers"), dir("exec/containers"))
 	e.builder, errs[4] = build.Open(t.Context(), build.Options{
 		Root: dir("build"), Layers: e.layers, Images: (*buildImages)(e), Executor: (*buildSteps)(e), Platform: platforms.DefaultSpec(),
-		Hold: e.leases.layer,
+		Hold: e.holdLayer, Drop: e.dropLayers,
 	})
 	if err := errors.Join(errs[:]...); err != nil {
 		t.Fatal(err)
@@ -66,59 +75,118 @@ func addImage(t *testing.T, e *Engine) image.Image {
 	return img
 }
 
-// TestCreateMeetsRemoval: what a removal of an image had to leave, because a create that then failed held it, is
-// deleted at the end of the create. Where the image is still here, or the create went well, nothing is.
-func TestCreateMeetsRemoval(t *testing.T) {
+// TestLeaseMeetsRemoval: what a removal had to leave, because it was held, is deleted when the last holder ends,
+// whether what that did went well or not. Where the image is still here, nothing is.
+func TestLeaseMeetsRemoval(t *testing.T) {
 	e := stores(t)
-	failed := errors.New("failed")
 	for _, c := range []struct {
-		name    string
-		removed bool
-		err     error
-		stays   bool
-	}{{"removed", true, failed, false}, {"still here", false, failed, true}} {
+		name  string
+		err   error
+		stays bool
+	}{{"removed", nil, false}, {"removed, and failed", errors.New("failed"), false}, {"still here", nil, true}, {"still here, and failed", errors.New("failed"), true}} {
 		img := addImage(t, e)
-		l := e.leases.lease()
-		l.hold(belongings(img)...)
-		if c.removed {
+		here := func() bool {
+			_, layer := e.layers.Get(img.DiffIDs[0])
+			_, config := e.blob(img.ID)
+			if errdefs.IsNotFound(layer) != errdefs.IsNotFound(config) {
+				t.Errorf("%s: layer: %v, config: %v", c.name, layer, config)
+			}
+			return layer == nil
+		}
+		one, other := e.leases.lease(), e.leases.lease()
+		for _, l := range []*lease{one, other} {
+			if held, err := e.holdImage(l, img.ID); err != nil || held.ID != img.ID {
+				t.Fatal(c.name, held.ID, err)
+			}
+		}
+		if !c.stays {
 			if _, err := e.RemoveImage(t.Context(), img.ID.String(), false); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := e.layers.Get(img.DiffIDs[0]); err != nil {
-				t.Fatalf("%s: the lease did not hold: %v", c.name, err)
-			}
 		}
-		e.letGoOf(t.Context(), l, img.ID, &c.err)
-		if _, err := e.layers.Get(img.DiffIDs[0]); errdefs.IsNotFound(err) == c.stays {
-			t.Errorf("%s: layer: %v", c.name, err)
+		e.endWork(one, &c.err)
+		if !here() {
+			t.Errorf("%s: the other lease did not hold", c.name)
 		}
-		if _, err := e.blob(img.ID); errdefs.IsNotFound(err) == c.stays {
-			t.Errorf("%s: config: %v", c.name, err)
+		e.endLease(other)
+		if here() != c.stays {
+			t.Errorf("%s: here %v, want %v", c.name, here(), c.stays)
 		}
-		if len(e.leases.counts) != 0 {
-			t.Errorf("%s: leases are left: %v", c.name, e.leases.counts)
-		}
+		noLeases(t, e)
 	}
 }
 
-// TestHoldImage: what is held stays over a removal, and what was removed before is not taken for held.
-func TestHoldImage(t *testing.T) {
+// noLeases fails the test where something is held.
+func noLeases(t *testing.T, e *Engine) {
+	t.Helper()
+	if e.leases.mu.Lock(); len(e.leases.counts)+len(e.leases.naming)+len(e.leases.using)+len(e.leases.doubts) > 0 {
+		t.Errorf("held: %v, to be named: %v, in use: %v, in doubt: %v", e.leases.counts, e.leases.naming, e.leases.using, e.leases.doubts)
+	}
+	e.leases.mu.Unlock()
+}
+
+// TestHoldRemoved: what was removed before is not taken for held.
+func TestHoldRemoved(t *testing.T) {
 	e := stores(t)
 	img := addImage(t, e)
-	l := e.leases.lease()
-	defer l.end()
-	if err := e.holdImage(l, img); err != nil {
-		t.Fatal(err)
-	}
 	if _, err := e.RemoveImage(t.Context(), img.ID.String(), false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.layers.Get(img.DiffIDs[0]); err != nil {
-		t.Errorf("a held layer: %v", err)
-	}
-	if err := e.holdImage(l, img); !errdefs.IsNotFound(err) {
+	l := e.leases.lease()
+	if _, err := e.holdImage(l, img.ID); !errdefs.IsNotFound(err) {
 		t.Errorf("held after its removal: %v", err)
 	}
+	e.endLease(l)
+	noLeases(t, e)
+}
+
+// TestEnsureCancelled: the base image of a build that is cancelled is not held for ever, whenever that happened.
+func TestEnsureCancelled(t *testing.T) {
+	e := stores(t)
+	img := addImage(t, e)
+	ref, err := reference.WithDigest(named(t, "base"), img.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if ids, err := (*buildImages)(e).Ensure(ctx, ref, solver.ImageOptions{}); err == nil && !slices.Equal(ids, img.DiffIDs) {
+		t.Errorf("layers %v, want %v", ids, img.DiffIDs)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for held := 1; held > 0 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		e.leases.mu.Lock()
+		held = len(e.leases.counts)
+		e.leases.mu.Unlock()
+	}
+	noLeases(t, e)
+}
+
+// TestPruneMeetsCreate: the image that a container is being made of goes only by force, and then what it is made of stays.
+func TestPruneMeetsCreate(t *testing.T) {
+	e := stores(t)
+	img := addImage(t, e)
+	l := e.leases.lease()
+	if _, _, err := e.imageFor(l, img.ID.String(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := e.PruneImages(t.Context(), func(Image) bool { return false }); err != nil || len(p.Images) > 0 {
+		t.Errorf("pruned: %v, %v", p.Images, err)
+	}
+	if _, err := e.RemoveImage(t.Context(), img.ID.String(), false); !errdefs.IsConflict(err) {
+		t.Errorf("removed: %v", err)
+	}
+	if _, err := e.images.Get(img.ID); err != nil {
+		t.Error(err)
+	}
+	if _, err := e.RemoveImage(t.Context(), img.ID.String(), true); err != nil {
+		t.Errorf("removed by force: %v", err)
+	}
+	if _, err := e.layers.Get(img.DiffIDs[0]); err != nil {
+		t.Errorf("what the container stands on: %v", err)
+	}
+	e.endLease(l)
+	nothingIsLeft(t, e)
 }
 
 // TestPruneMeetsTag: an image that is given a name after a prune has seen it without one stays.

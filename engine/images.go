@@ -143,7 +143,7 @@ func (e *Engine) Tag(user, name string) error {
 		return fmt.Errorf("refusing to create a tag with a digest reference: %w", errdefs.ErrInvalidArgument)
 	}
 	l := e.leases.lease()
-	defer l.end()
+	defer e.endLease(l)
 	l.name(id)
 	if _, err := e.images.Get(id); err != nil { // removed in this moment
 		return err
@@ -170,9 +170,6 @@ func (e *Engine) keep(ctx context.Context, l *lease, rawConfig []byte, parent di
 	img := image.Image{ID: digest.FromBytes(rawConfig), DiffIDs: cfg.RootFS.DiffIDs, Parent: parent, Added: time.Now().UTC()}
 	l.hold(img.DiffIDs...)
 	l.name(img.ID)
-	if old, err := e.images.Get(img.ID); err == nil {
-		return old, nil
-	}
 	for _, d := range img.DiffIDs {
 		found, err := e.layers.Get(d)
 		if err != nil {
@@ -183,7 +180,13 @@ func (e *Engine) keep(ctx context.Context, l *lease, rawConfig []byte, parent di
 	if _, err := e.content.Put(ctx, img.ID, strings.NewReader(string(rawConfig))); err != nil {
 		return image.Image{}, err
 	}
-	return img, e.images.Put(img)
+	err = e.images.Update(img.ID, func(old image.Image, found bool) (image.Image, error) {
+		if found {
+			img = old
+		}
+		return img, nil
+	})
+	return img, err
 }
 
 // RemovedImage is a line of what RemoveImage did: one of the two is set.
@@ -214,7 +217,7 @@ func (e *Engine) removeImage(ctx context.Context, user string, force bool) (done
 			return n.String() == ref.String() || isDigest(n) && n.Name() == ref.Name() && !hasOtherTag(mine, ref)
 		})
 		if len(others) > 0 {
-			if err := e.images.Untag(ref); err != nil {
+			if err := e.images.Untag(ref, id); err != nil {
 				return nil, nil, err
 			}
 			e.events.publish("image", "untag", id.String(), map[string]string{"name": reference.FamiliarString(ref)})
@@ -223,19 +226,16 @@ func (e *Engine) removeImage(ctx context.Context, user string, force bool) (done
 	} else if tagged := repositories(mine); len(tagged) > 1 && !force {
 		return nil, nil, fmt.Errorf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories: %w", short(id), errdefs.ErrConflict)
 	}
-	if err := e.unused(id, byName, force); err != nil {
-		return nil, nil, err
-	}
-	return e.deleteImage(ctx, id, mine)
+	return e.deleteImage(ctx, id, mine, byName, force)
 }
 
-// deleteImage takes names of an image away, and what it leaves, if those were all.
-func (e *Engine) deleteImage(ctx context.Context, id digest.Digest, mine []reference.Named) (done []RemovedImage, deleted []digest.Digest, err error) {
+// deleteImage takes names of an image away, and what it leaves, if those were all. What unused refuses is not touched.
+func (e *Engine) deleteImage(ctx context.Context, id digest.Digest, mine []reference.Named, byName, force bool) (done []RemovedImage, deleted []digest.Digest, err error) {
 	img, err := e.images.Get(id)
 	if err != nil {
 		return nil, nil, err
 	}
-	done, gone, err := e.dropRecord(id, mine)
+	done, gone, err := e.dropRecord(id, mine, byName, force)
 	if err != nil || !gone {
 		return done, nil, err
 	}
@@ -251,17 +251,27 @@ func (e *Engine) deleteImage(ctx context.Context, id digest.Digest, mine []refer
 }
 
 // dropRecord takes names of an image away and then its record, unless it has another name by now or somebody is about
-// to give it one (a build, a pull): a name never leads to nothing. Whoever makes an image has it on a lease first, and
-// waits here.
-func (e *Engine) dropRecord(id digest.Digest, mine []reference.Named) (done []RemovedImage, gone bool, err error) {
+// to give it one (a build, a pull): a name never leads to nothing. Whoever makes an image, or a container of it, has it
+// on a lease first, and waits here.
+func (e *Engine) dropRecord(id digest.Digest, mine []reference.Named, byName, force bool) (done []RemovedImage, gone bool, err error) {
 	e.leases.mu.Lock()
 	defer e.leases.mu.Unlock()
+	if e.leases.using[id] > 0 && !force {
+		return nil, false, fmt.Errorf("conflict: unable to delete %s (must be forced) - a container is being made of it just now: %w", short(id), errdefs.ErrConflict)
+	}
+	if err := e.unused(id, byName, force); err != nil {
+		return nil, false, err
+	}
 	now, err := e.images.Names()
 	if err != nil {
 		return nil, false, err
 	}
 	for _, n := range mine {
-		if err := e.images.Untag(n); err != nil && !errdefs.IsNotFound(err) {
+		err := e.images.Untag(n, id)
+		if errdefs.IsNotFound(err) { // another image's by now
+			continue
+		}
+		if err != nil {
 			return done, false, err
 		}
 		done = append(done, RemovedImage{Untagged: reference.FamiliarString(n)})
@@ -372,7 +382,7 @@ func (e *Engine) Import(ctx context.Context, r io.Reader, name string, changes [
 		}
 	}
 	l := e.leases.lease()
-	defer e.letGo(ctx, l, &err)
+	defer e.endWork(l, &err)
 	made, err := e.importLayer(ctx, l, r)
 	if err != nil {
 		return "", err

@@ -6,12 +6,16 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// leases keep what is being made from being collected: a pull, a build, a commit holds one and puts
-// every layer and blob on it before it looks whether it is here.
+// leases keep layers and blobs from being collected while they are made, read or sent: whoever needs one puts it on a
+// lease before it looks whether it is here.
 type leases struct {
-	mu     sync.Mutex // also held while something is collected: what is looked for is not going away
+	// mu is also held while something is collected, syncing included: what is looked for is not going away. It comes
+	// before all other locks (the engine's, the builder's, the image store's).
+	mu     sync.Mutex
 	counts map[digest.Digest]int
-	naming map[digest.Digest]int // images that somebody is about to name; guarded by mu
+	naming map[digest.Digest]int  // images that somebody is about to name; guarded by mu
+	using  map[digest.Digest]int  // images that a container is being made of; guarded by mu
+	doubts map[digest.Digest]bool // of counts, what is to be collected when nobody holds it any more; guarded by mu
 }
 
 // lease is one holder's. Its methods may be called from several goroutines.
@@ -19,22 +23,18 @@ type lease struct {
 	of    *leases
 	held  []digest.Digest // guarded by of.mu
 	named []digest.Digest // of held, what is to be named; guarded by of.mu
+	used  []digest.Digest // of held, what is to be a container; guarded by of.mu
 }
 
-// lease begins one. The caller ends it.
+// lease begins one. The caller ends it (Engine.endLease, endWork).
 func (l *leases) lease() *lease { return &lease{of: l} }
 
 // hold keeps digests until end. It waits for what is being collected: whether something is here is to be seen afterwards.
 func (l *lease) hold(digests ...digest.Digest) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	if l.of.counts == nil {
-		l.of.counts = map[digest.Digest]int{}
-	}
-	for _, d := range digests {
-		l.of.counts[d]++
-		l.held = append(l.held, d)
-	}
+	l.of.counts = count(l.of.counts, digests...)
+	l.held = append(l.held, digests...)
 }
 
 // name holds an image that is about to be named, until end: its record does not go as long.
@@ -42,34 +42,77 @@ func (l *lease) name(id digest.Digest) {
 	l.hold(id)
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	if l.of.naming == nil {
-		l.of.naming = map[digest.Digest]int{}
-	}
-	l.of.naming[id]++
+	l.of.naming = count(l.of.naming, id)
 	l.named = append(l.named, id)
 }
 
-// layer keeps a layer until release.
-func (l *leases) layer(id digest.Digest) (release func()) {
-	one := l.lease()
-	one.hold(id)
-	return func() { one.end() }
+// use holds an image that a container is being made of, until end: only force takes its record away as long.
+func (l *lease) use(id digest.Digest) {
+	l.hold(id)
+	l.of.mu.Lock()
+	defer l.of.mu.Unlock()
+	l.of.using = count(l.of.using, id)
+	l.used = append(l.used, id)
 }
 
-// end lets go of everything and returns what that was. Ending twice does nothing.
-func (l *lease) end() (held []digest.Digest) {
+// doubt says that digests may have been held for nothing. Without any, all that the lease holds is meant.
+func (l *lease) doubt(digests ...digest.Digest) {
+	l.of.mu.Lock()
+	defer l.of.mu.Unlock()
+	if len(digests) == 0 {
+		digests = l.held
+	}
+	l.of.doubt(digests)
+}
+
+// doubt needs mu held.
+func (l *leases) doubt(digests []digest.Digest) {
+	if l.doubts == nil {
+		l.doubts = map[digest.Digest]bool{}
+	}
+	for _, d := range digests {
+		if l.counts[d] > 0 {
+			l.doubts[d] = true
+		}
+	}
+}
+
+// end lets go of everything, and returns what of it is to be collected: what is in doubt and nobody else holds. Ending
+// twice does nothing.
+func (l *lease) end() (free []digest.Digest) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
 	for _, d := range l.held {
-		if l.of.counts[d]--; l.of.counts[d] == 0 {
-			delete(l.of.counts, d)
+		if !uncount(l.of.counts, d) && l.of.doubts[d] {
+			delete(l.of.doubts, d)
+			free = append(free, d)
 		}
 	}
 	for _, d := range l.named {
-		if l.of.naming[d]--; l.of.naming[d] == 0 {
-			delete(l.of.naming, d)
-		}
+		uncount(l.of.naming, d)
 	}
-	held, l.held, l.named = l.held, nil, nil
-	return held
+	for _, d := range l.used {
+		uncount(l.of.using, d)
+	}
+	l.held, l.named, l.used = nil, nil, nil
+	return free
+}
+
+func count(counts map[digest.Digest]int, digests ...digest.Digest) map[digest.Digest]int {
+	if counts == nil {
+		counts = map[digest.Digest]int{}
+	}
+	for _, d := range digests {
+		counts[d]++
+	}
+	return counts
+}
+
+// uncount says whether somebody still counts.
+func uncount(counts map[digest.Digest]int, d digest.Digest) bool {
+	if counts[d]--; counts[d] > 0 {
+		return true
+	}
+	delete(counts, d)
+	return false
 }

@@ -18,14 +18,11 @@ import (
 )
 
 // manifestOf returns the manifest that an image came with or was given before; one that was built or
-// committed here gets it now, with its layers compressed.
-func (e *Engine) manifestOf(ctx context.Context, img image.Image) (_ ocispec.Descriptor, err error) {
+// committed here gets it now, with its layers compressed. The lease holds the image, and then those.
+func (e *Engine) manifestOf(ctx context.Context, l *lease, img image.Image) (ocispec.Descriptor, error) {
 	if img.Manifest != nil {
 		return *img.Manifest, nil
 	}
-	l := e.leases.lease()
-	defer e.letGo(ctx, l, &err)
-	l.hold(belongings(img)...)
 	cfg, err := e.content.Info(img.ID)
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -51,8 +48,23 @@ func (e *Engine) manifestOf(ctx context.Context, img image.Image) (_ ocispec.Des
 	if _, err := e.content.Put(ctx, desc.Digest, bytes.NewReader(raw)); err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	img.Manifest, img.Layers = &desc, m.Layers
-	return desc, e.images.Put(img)
+	err = e.images.Update(img.ID, func(old image.Image, found bool) (image.Image, error) {
+		if !found { // removed meanwhile
+			return old, image.NotFound(img.ID.String())
+		}
+		if img = old; img.Manifest == nil {
+			img.Manifest, img.Layers = &desc, m.Layers
+		}
+		return img, nil
+	})
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if img.Manifest.Digest != desc.Digest { // it was pulled, or pushed, meanwhile
+		l.hold(belongings(img)...)
+		l.doubt()
+	}
+	return *img.Manifest, nil
 }
 
 // compressed returns the gzip of a layer: the blob that another image knows it by, or a new one.

@@ -213,7 +213,7 @@ func (e *Engine) PruneImages(ctx context.Context, keep func(Image) bool) (p Prun
 			continue
 		}
 		sizes := e.sizes(belongings(img.Image))
-		done, deleted, err := e.deleteImage(ctx, img.ID, img.Names) // not one that it was given since
+		done, deleted, err := e.deleteImage(ctx, img.ID, img.Names, false, false) // not one that it was given since
 		if errdefs.IsConflict(err) || errdefs.IsNotFound(err) {
 			continue
 		}
@@ -282,11 +282,6 @@ func (e *Engine) PruneNetworks(ctx context.Context, keep func(network.Network) b
 
 // PruneBuild throws away the build cache: without o.All, what no image stands on.
 func (e *Engine) PruneBuild(ctx context.Context, o build.PruneOptions) (p Pruned, err error) {
-	before, err := e.builder.Layers(ctx)
-	if err != nil {
-		return p, err
-	}
-	sizes := e.sizes(before)
 	images, err := e.images.List()
 	if err != nil {
 		return p, err
@@ -298,9 +293,10 @@ func (e *Engine) PruneBuild(ctx context.Context, o build.PruneOptions) (p Pruned
 		}
 	}
 	o.InImage = func(d digest.Digest) bool { return inImage[d] }
-	var failed error
-	p.Reclaimed, failed = e.builder.Prune(ctx, o)
-	deleted, err := e.collect(ctx, before) // in any case: of what the cache has forgotten nobody else knows
+	freed, forgotten, failed := e.builder.Prune(ctx, o)
+	p.Reclaimed = freed
+	sizes := e.sizes(forgotten)
+	deleted, err := e.collect(ctx, forgotten) // in any case: nobody else knows of them
 	for _, d := range deleted {
 		p.Deleted, p.Reclaimed = append(p.Deleted, d.String()), p.Reclaimed+sizes[d]
 	}

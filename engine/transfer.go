@@ -38,7 +38,7 @@ type Pulled struct {
 // Pull fetches an image and gives it its name and digest here.
 func (e *Engine) Pull(ctx context.Context, ref reference.Named, o PullOptions) (_ Pulled, err error) {
 	l := e.leases.lease()
-	defer e.letGo(ctx, l, &err)
+	defer e.endWork(l, &err)
 	return e.pull(ctx, l, reference.TagNameOnly(ref), o)
 }
 
@@ -60,7 +60,7 @@ func (e *Engine) pull(ctx context.Context, l *lease, ref reference.Named, o Pull
 		img.Layers = append(img.Layers, part.Blob)
 		img.DiffIDs = append(img.DiffIDs, part.DiffID)
 	}
-	if err := e.record(l, img); err != nil {
+	if img, err = e.record(l, img, renewed); err != nil {
 		return Pulled{}, err
 	}
 	digested, err := reference.WithDigest(reference.TrimNamed(ref), got.Ref.Digest)
@@ -83,17 +83,38 @@ func (e *Engine) pull(ctx context.Context, l *lease, ref reference.Named, o Pull
 	return p, nil
 }
 
-// record makes the record of an image durable whose blobs and layers are here, and which is named next.
-func (e *Engine) record(l *lease, img image.Image) error {
+// What record does where the image is here under another manifest.
+const (
+	renewed = iota // the manifest that was brought is the one by which it is pushed from now on
+	kept           // it stays known by the one that it has
+)
+
+// record makes the record of an image durable whose blobs and layers are here, and which is named next. What only the
+// other manifest of an image that was here names goes when the lease ends.
+func (e *Engine) record(l *lease, img image.Image, known int) (image.Image, error) {
 	l.name(img.ID)
 	for _, d := range img.DiffIDs {
 		found, err := e.layers.Get(d)
 		if err != nil {
-			return err
+			return image.Image{}, err
 		}
 		img.Size += found.TarSize
 	}
-	return e.images.Put(img)
+	var other image.Image
+	err := e.images.Update(img.ID, func(old image.Image, found bool) (image.Image, error) {
+		switch {
+		case found && known == kept && old.Manifest != nil:
+			other, img = img, old
+		case found:
+			other = old
+		}
+		return img, nil
+	})
+	if err == nil && other.Manifest != nil {
+		l.hold(belongings(other)...) // with store.mu it could wait for ever
+		l.doubt(belongings(other)...)
+	}
+	return img, err
 }
 
 // incoming takes what a pull or a load brings. Everything is on the lease before it is looked for.
@@ -251,7 +272,7 @@ type Loaded struct {
 // Load reads an archive of images.
 func (e *Engine) Load(ctx context.Context, r io.Reader, platform *ocispec.Platform, progress func(archive.Event)) (_ []Loaded, err error) {
 	l := e.leases.lease()
-	defer e.letGo(ctx, l, &err)
+	defer e.endWork(l, &err)
 	found, err := archive.Read(ctx, r, archive.ReadOptions{TempDir: e.tempDir(), Platform: platform, Progress: progress}, &incoming{e, l})
 	if err != nil {
 		return nil, err
@@ -268,7 +289,7 @@ func (e *Engine) Load(ctx context.Context, r io.Reader, platform *ocispec.Platfo
 			img.Layers = append(img.Layers, part.Blob)
 			img.DiffIDs = append(img.DiffIDs, part.DiffID)
 		}
-		if err := e.record(l, img); err != nil {
+		if img, err = e.record(l, img, kept); err != nil {
 			return all, err
 		}
 		for _, t := range got.Tags {
@@ -283,14 +304,23 @@ func (e *Engine) Load(ctx context.Context, r io.Reader, platform *ocispec.Platfo
 }
 
 // Save writes images as an archive: those that the names, or IDs, stand for.
-func (e *Engine) Save(ctx context.Context, users []string, w io.Writer) error {
+func (e *Engine) Save(ctx context.Context, users []string, w io.Writer) (err error) {
+	l := e.leases.lease()
+	defer e.endWork(l, &err)
 	var named []archive.Named
 	for _, user := range users {
 		img, err := e.InspectImage(user)
 		if err != nil {
 			return err
 		}
-		root, err := e.manifestOf(ctx, img.Image)
+		held, err := e.holdImage(l, img.ID)
+		if errdefs.IsNotFound(err) { // removed in this moment
+			return image.NotFound(user)
+		}
+		if err != nil {
+			return err
+		}
+		root, err := e.manifestOf(ctx, l, held)
 		if err != nil {
 			return err
 		}
@@ -384,21 +414,24 @@ type Pushed struct {
 }
 
 // Push stores an image under its name at its registry.
-func (e *Engine) Push(ctx context.Context, ref reference.Named, o PushOptions) (Pushed, error) {
+func (e *Engine) Push(ctx context.Context, ref reference.Named, o PushOptions) (_ Pushed, err error) {
 	ref = reference.TagNameOnly(ref)
 	id, err := e.images.Lookup(ref)
 	if errdefs.IsNotFound(err) {
-		return Pushed{}, fmt.Errorf("An image does not exist locally with the tag: %s: %w", reference.FamiliarName(ref), errdefs.ErrNotFound) // Docker's sentence
+		return Pushed{}, notHere(ref)
 	}
-	if err != nil {
-		return Pushed{}, err
-	}
-	img, err := e.images.Get(id)
 	if err != nil {
 		return Pushed{}, err
 	}
 	l := e.leases.lease()
-	defer l.end()
+	defer e.endWork(l, &err)
+	img, err := e.holdImage(l, id)
+	if errdefs.IsNotFound(err) { // removed in this moment
+		return Pushed{}, notHere(ref)
+	}
+	if err != nil {
+		return Pushed{}, err
+	}
 	p, err := e.pushRoot(ctx, l, &img, o.Platform)
 	if err != nil {
 		return Pushed{}, err
@@ -420,17 +453,24 @@ func (e *Engine) Push(ctx context.Context, ref reference.Named, o PushOptions) (
 	return p, nil
 }
 
+// notHere is Docker's sentence of a push.
+func notHere(ref reference.Named) error {
+	return fmt.Errorf("An image does not exist locally with the tag: %s: %w", reference.FamiliarName(ref), errdefs.ErrNotFound)
+}
+
 // pushRoot says what is pushed of img, or, with a platform, of the image that img becomes. It is on the lease.
 func (e *Engine) pushRoot(ctx context.Context, l *lease, img *image.Image, platform *ocispec.Platform) (Pushed, error) {
-	var err error
 	if platform != nil {
-		if *img, err = e.ofPlatform(*img, *platform); err != nil {
+		found, err := e.ofPlatform(*img, *platform)
+		if err != nil {
+			return Pushed{}, err
+		}
+		if *img, err = e.holdImage(l, found.ID); err != nil {
 			return Pushed{}, err
 		}
 	}
-	l.hold(belongings(*img)...)
 	if img.Index == nil || platform != nil {
-		root, err := e.manifestOf(ctx, *img)
+		root, err := e.manifestOf(ctx, l, *img)
 		return Pushed{Root: root}, err
 	}
 	others, err := e.sameIndex(*img)
@@ -443,7 +483,7 @@ func (e *Engine) pushRoot(ctx context.Context, l *lease, img *image.Image, platf
 	if e.wholeIndex(*img.Index) {
 		return Pushed{Root: *img.Index}, nil
 	}
-	root, err := e.manifestOf(ctx, *img)
+	root, err := e.manifestOf(ctx, l, *img)
 	return Pushed{Root: root, InsteadOf: img.Index}, err
 }
 

@@ -58,11 +58,20 @@ func (s *Store) namePath(full string) string {
 	return filepath.Join(s.root, "names", hex.EncodeToString(sum[:]))
 }
 
-// Put makes img durable. A record that is there is replaced (the same image under a new manifest).
-func (s *Store) Put(img Image) error {
+// Update makes durable what change makes of the record of an image; found is false where there is none. Nobody else
+// writes a record meanwhile. An error of change is returned, and nothing is written.
+func (s *Store) Update(id digest.Digest, change func(old Image, found bool) (Image, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return atomicfile.WriteRecord(s.imagePath(img.ID), img, atomicfile.Durable)
+	old, err := s.Get(id)
+	if err != nil && !errdefs.IsNotFound(err) && !errors.Is(err, atomicfile.ErrDamaged) { // which was set aside
+		return err
+	}
+	img, err := change(old, err == nil)
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteRecord(s.imagePath(id), img, atomicfile.Durable)
 }
 
 // Get returns the image with that ID; errdefs.ErrNotFound where there is none.
@@ -129,15 +138,17 @@ func (s *Store) Tag(ref reference.Named, id digest.Digest) (before digest.Digest
 	return old.Image, atomicfile.WriteRecord(path, name{ref.String(), id, time.Now().UTC()}, atomicfile.Durable)
 }
 
-// Untag removes a name; errdefs.ErrNotFound where there is none.
-func (s *Store) Untag(ref reference.Named) error {
+// Untag removes a name of an image; errdefs.ErrNotFound where there is none, or it is another image's.
+func (s *Store) Untag(ref reference.Named, id digest.Digest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := s.unlink(s.namePath(ref.String()))
-	if errors.Is(err, fs.ErrNotExist) {
+	switch now, err := s.Lookup(ref); {
+	case err != nil:
+		return err
+	case now != id:
 		return NotFound(reference.FamiliarString(ref))
 	}
-	return err
+	return s.unlink(s.namePath(ref.String()))
 }
 
 // Lookup returns the image that a name points at; errdefs.ErrNotFound where there is none.

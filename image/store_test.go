@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,11 +29,46 @@ func filled(t *testing.T) (*Store, Image, Image) {
 	}
 	a, b := Image{ID: digest.FromString("a"), Size: 1}, Image{ID: digest.FromString("b"), Size: 2}
 	for _, img := range []Image{a, b} {
-		if err := s.Put(img); err != nil {
-			t.Fatal(err)
-		}
+		put(t, s, img)
 	}
 	return s, a, b
+}
+
+func put(t *testing.T, s *Store, img Image) {
+	t.Helper()
+	if err := s.Update(img.ID, func(Image, bool) (Image, error) { return img, nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestUpdate: what is there is seen, and an error of the change leaves it.
+func TestUpdate(t *testing.T) {
+	s, a, _ := filled(t)
+	failed := errors.New("failed")
+	err := s.Update(a.ID, func(old Image, found bool) (Image, error) {
+		if !found || old.Size != a.Size {
+			t.Errorf("found %v: %+v", found, old)
+		}
+		old.Size = 7
+		return old, failed
+	})
+	if now, _ := s.Get(a.ID); !errors.Is(err, failed) || now.Size != a.Size {
+		t.Errorf("after an error: %v, %+v", err, now)
+	}
+	err = s.Update(a.ID, func(old Image, _ bool) (Image, error) { old.Size = 7; return old, nil })
+	if now, _ := s.Get(a.ID); err != nil || now.Size != 7 {
+		t.Errorf("%v, %+v", err, now)
+	}
+	none := digest.FromString("none")
+	err = s.Update(none, func(_ Image, found bool) (Image, error) {
+		if found {
+			t.Error("found what is not there")
+		}
+		return Image{}, NotFound("none")
+	})
+	if _, now := s.Get(none); !errdefs.IsNotFound(err) || !errdefs.IsNotFound(now) {
+		t.Errorf("none: %v, %v", err, now)
+	}
 }
 
 func TestNames(t *testing.T) {
@@ -58,7 +94,10 @@ func TestNames(t *testing.T) {
 	if err != nil || len(names[a.ID]) != 2 || len(names[b.ID]) != 1 {
 		t.Errorf("%v %v", names, err)
 	}
-	if err := s.Untag(named(t, "app:1")); err != nil {
+	if err := s.Untag(named(t, "app:1"), a.ID); !errdefs.IsNotFound(err) {
+		t.Errorf("another image's name: %v", err)
+	}
+	if err := s.Untag(named(t, "app:1"), b.ID); err != nil {
 		t.Fatal(err)
 	}
 	for _, user := range []string{"app:1", "nothing", digest.FromString("c").String(), "00"} {
@@ -115,9 +154,7 @@ func TestRemoveTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := digest.FromString("image")
-	if err := s.Put(Image{ID: id}); err != nil {
-		t.Fatal(err)
-	}
+	put(t, s, Image{ID: id})
 	if err := s.Remove(id); err != nil {
 		t.Fatal(err)
 	}

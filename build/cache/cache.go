@@ -86,7 +86,7 @@ func (c *Cache) Find(k Key) (*Record, bool) {
 	return r, ok
 }
 
-// Get returns a record by its ID.
+// Get returns a record by its ID. It is kept by whoever forgets what nobody came to.
 func (c *Cache) Get(id ID) (*Record, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,8 +102,8 @@ func (c *Cache) Get(id ID) (*Record, bool) {
 
 // touch notes that a record was used, on the disk at most once an hour. It needs mu held.
 func (c *Cache) touch(r *Record) *Record {
-	c.touched[r.ID] = time.Now()
-	now := time.Now().UTC()
+	now := time.Now().UTC() // with its monotonic reading
+	c.touched[r.ID] = now
 	if now.Sub(r.Used) < time.Hour {
 		return r
 	}
@@ -148,12 +148,12 @@ func (c *Cache) Put(r *Record) {
 	c.added += 1 + len(r.Keys) + len(r.Outputs) + len(r.Digests) + len(r.Attributes)
 }
 
-// change replaces a record by a changed copy. f says which lines tell of the change.
-func (c *Cache) change(id ID, f func(r *Record) [][]byte) {
+// change replaces a record by a changed copy, and says whether there is one. f says which lines tell of the change.
+func (c *Cache) change(id ID, f func(r *Record) [][]byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ready() != nil || c.records[id] == nil {
-		return
+		return false
 	}
 	r := c.records[id].clone()
 	c.records[id] = r
@@ -165,6 +165,7 @@ func (c *Cache) change(id ID, f func(r *Record) [][]byte) {
 			c.keys[k] = id
 		}
 	}
+	return true
 }
 
 // AddKey leads another key to the record.
@@ -178,20 +179,11 @@ func (c *Cache) AddKey(id ID, k Key) {
 	})
 }
 
-// SetOutput says which layers an output is.
-func (c *Cache) SetOutput(id ID, index int, layers []Layer) {
-	c.change(id, func(r *Record) [][]byte {
+// SetOutput says which layers an output is; false where the record was forgotten.
+func (c *Cache) SetOutput(id ID, index int, layers []Layer) bool {
+	return c.change(id, func(r *Record) [][]byte {
 		r.Outputs[index] = slices.Clone(layers)
 		return [][]byte{encodeOutput(id, index, layers)}
-	})
-}
-
-// DropOutput says that an output's layers are gone. The record stays: results that stand on it, and
-// digests of what was in it, are still good.
-func (c *Cache) DropOutput(id ID, index int) {
-	c.change(id, func(r *Record) [][]byte {
-		delete(r.Outputs, index)
-		return [][]byte{encodeNoOutput(id, index)}
 	})
 }
 
@@ -206,12 +198,13 @@ func (c *Cache) SetDigest(id ID, selection, dgst Key) {
 	})
 }
 
-// Forget removes records, but for those that were come to (Find, Get, Put) since then.
-func (c *Cache) Forget(since time.Time, ids ...ID) {
+// Forget removes records, but for those that were come to (Find, Get, Put) since then, and returns the layers that
+// they named.
+func (c *Cache) Forget(since time.Time, ids ...ID) (layers []digest.Digest) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ready() != nil {
-		return
+		return nil
 	}
 	for _, id := range ids {
 		r, ok := c.records[id]
@@ -226,7 +219,13 @@ func (c *Cache) Forget(since time.Time, ids ...ID) {
 		}
 		delete(c.records, id)
 		c.line(begin(lineForget, id))
+		for _, output := range r.Outputs {
+			for _, l := range output {
+				layers = append(layers, l.DiffID)
+			}
+		}
 	}
+	return layers
 }
 
 // Records returns all records, the oldest first.

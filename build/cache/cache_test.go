@@ -28,11 +28,21 @@ func TestSurvives(t *testing.T) {
 	want := record(1)
 	c.Put(want)
 	c.AddKey(want.ID, key(7))
-	c.SetOutput(want.ID, 2, nil)
+	if !c.SetOutput(want.ID, 2, nil) {
+		t.Error("a record that is there is said not to be")
+	}
 	c.SetDigest(want.ID, key(3), key(4))
 	gone := record(2)
 	c.Put(gone)
-	c.Forget(time.Now(), gone.ID)
+	if layers := c.Forget(gone.Created, gone.ID); layers != nil {
+		t.Errorf("forgotten, though somebody came to it since: %v", layers)
+	}
+	if layers := c.Forget(time.Now(), gone.ID); len(layers) != 2 || layers[1] != gone.Outputs[0][1].DiffID {
+		t.Errorf("layers of what was forgotten: %v", layers)
+	}
+	if c.SetOutput(gone.ID, 0, nil) {
+		t.Error("a forgotten record has an output")
+	}
 	if _, ok := Open(path).Find(key(1)); ok {
 		t.Error("it is in the journal before Commit")
 	}
@@ -41,7 +51,6 @@ func TestSurvives(t *testing.T) {
 	}
 	later := record(3)
 	c.Put(later)
-	c.DropOutput(later.ID, 0)
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -57,11 +66,11 @@ func TestSurvives(t *testing.T) {
 	if _, ok := again.Find(key(2)); ok {
 		t.Error("a forgotten record is back")
 	}
-	if got, ok := again.Find(key(3)); !ok || len(got.Outputs) != 0 {
+	if got, ok := again.Find(key(3)); !ok || len(got.Outputs) != 1 {
 		t.Errorf("%+v", got)
 	}
 	layers, err := again.Layers()
-	if err != nil || len(layers) != 2 {
+	if err != nil || len(layers) != 3 {
 		t.Error(layers, err)
 	}
 }

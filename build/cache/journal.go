@@ -33,7 +33,6 @@ const (
 	lineAttribute lineKind = 5 // name, value
 	lineUsed      lineKind = 6 // used
 	lineForget    lineKind = 7 // nothing: the record is no more
-	lineNoOutput  lineKind = 8 // index: its layers are gone
 )
 
 func appendLine(b []byte, payload []byte) []byte {
@@ -70,10 +69,6 @@ func encodeAttribute(id ID, name, value string) []byte {
 }
 
 func encodeUsed(id ID, t time.Time) []byte { return appendTime(begin(lineUsed, id), t) }
-
-func encodeNoOutput(id ID, index int) []byte {
-	return binary.AppendUvarint(begin(lineNoOutput, id), uint64(index))
-}
 
 func encodeOutput(id ID, index int, layers []Layer) []byte {
 	b := binary.AppendUvarint(begin(lineOutput, id), uint64(index))
@@ -226,9 +221,6 @@ func apply(records map[ID]*Record, payload []byte) error {
 		change = func() { rec.Used = t }
 	case lineForget:
 		change = func() { delete(records, id) }
-	case lineNoOutput:
-		index := r.uint()
-		change = func() { delete(rec.Outputs, index) }
 	default:
 		return errDamaged
 	}

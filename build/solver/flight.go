@@ -124,6 +124,7 @@ func (s *Solver) flightOf(key string, over *flight, hear func(Event)) (f *flight
 	f = &flight{done: make(chan struct{}), hear: map[int]func(Event){firstNumber: hear}, number: firstNumber}
 	f.ctx, f.cancel = context.WithCancel(s.ctx)
 	s.flights[key] = f
+	s.register(f)
 	return f, true
 }
 
@@ -142,11 +143,11 @@ func (s *Solver) start(f *flight, key string, gone <-chan struct{}, run func(ctx
 				f.stale = errors.Is(f.err, context.Canceled) && s.ctx.Err() == nil
 			}
 		}
-		s.mu.Lock()
-		if s.flights[key] == f {
-			delete(s.flights, key)
-		}
-		s.mu.Unlock()
-		close(f.done)
+		s.over(f, func() {
+			if s.flights[key] == f {
+				delete(s.flights, key)
+			}
+			close(f.done)
+		})
 	})
 }

@@ -109,52 +109,6 @@ func (s *Solver) Solve(ctx context.Context, def *pb.Definition, in Job, hold fun
 	return Solution{layers, j.steps, j.hits}, nil
 }
 
-// begin notes that a job is executed. While there are any, what is made is held, also before a record names it.
-func (s *Solver) begin(j *job) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.jobs[j] = time.Now()
-}
-
-// end notes that it was.
-func (s *Solver) end(j *job) {
-	for _, release := range s.ended(j) {
-		release()
-	}
-}
-
-// ended gives the holds that end with the job.
-func (s *Solver) ended(j *job) (releases []func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if delete(s.jobs, j); len(s.jobs) == 0 {
-		releases, s.made = s.made, nil
-	}
-	return releases
-}
-
-// Since is when the oldest job that is executed began, or now: records that were come to since then may be what one
-// stands on.
-func (s *Solver) Since() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	oldest := time.Now()
-	for _, began := range s.jobs {
-		if began.Before(oldest) {
-			oldest = began
-		}
-	}
-	return oldest
-}
-
-// holdMade has a layer that is made stay as long as graphs are executed.
-func (s *Solver) holdMade(id digest.Digest) {
-	release := s.opts.Hold(id) // mu is not held: it may wait for somebody who asks for Layers
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.made = append(s.made, release)
-}
-
 // tell passes an event on.
 func (j *job) tell(e Event) {
 	if j.Progress == nil {

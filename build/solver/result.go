@@ -278,6 +278,9 @@ func (w *workspace) finish(ctx context.Context, o layer.DiffOptions, created tim
 
 // convert makes p's directory a layer, in the background. p is held once for it.
 func (s *Solver) convert(p *part) {
+	s.mu.Lock()
+	s.register(p)
+	s.mu.Unlock()
 	s.background.Go(func() {
 		id, err := s.convertNow(s.ctx, p)
 		if err == nil {
@@ -286,11 +289,10 @@ func (s *Solver) convert(p *part) {
 		} else {
 			p.err = fmt.Errorf("make a layer of %q: %w", p.description, err)
 		}
-		close(p.ready)
+		s.over(p, func() { close(p.ready) })
 		if err := p.drop(); err != nil {
 			s.opts.Log.Warn("a build step's directory stays until the next start", "error", err)
 		}
-		s.converted()
 	})
 }
 

@@ -37,6 +37,8 @@ type Options struct {
 
 	// Hold keeps a layer from deletion until release, and returns when what is being deleted at the moment is gone.
 	Hold func(id digest.Digest) (release func())
+	// Drop is given layers that no record names: they go, unless somebody else needs them.
+	Drop func(ids []digest.Digest)
 }
 
 // Solver executes graphs. Several may be executed at a time.
@@ -55,7 +57,8 @@ type Solver struct {
 	flights map[string]*flight      // steps that run, by key; guarded by mu
 	live    map[cache.ID]*execution // results that are not all layers yet; guarded by mu
 	jobs    map[*job]time.Time      // those that are being executed, since when; guarded by mu
-	made    []func()                // releases of layers that were made since there was none; guarded by mu
+	pending map[any]time.Time       // what may outlive its job (register); guarded by mu
+	made    []madeLayer             // what is held; guarded by mu
 }
 
 const (
@@ -94,6 +97,7 @@ func New(ctx context.Context, opts Options) (*Solver, error) {
 		opts: opts, ctx: ctx, cancel: cancel, converting: make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
 		mounts:  cacheMounts{dir: filepath.Join(opts.Root, mountsDir), locks: map[string]*mountLock{}},
 		flights: map[string]*flight{}, live: map[cache.ID]*execution{}, jobs: map[*job]time.Time{},
+		pending: map[any]time.Time{},
 	}
 	s.background.Go(func() { s.remove(discarded) })
 	return s, nil
@@ -135,63 +139,6 @@ func (s *Solver) Close() error {
 	return nil
 }
 
-// execution is what a step gave: results by output.
-type execution struct {
-	id      cache.ID
-	outputs map[int]*result
-}
-
-// remember makes a record's results known to other builds at once, and to the cache when they are layers.
-func (s *Solver) remember(e *execution) {
-	s.mu.Lock()
-	s.live[e.id] = e
-	s.mu.Unlock()
-	s.converted()
-}
-
-// converted is called when a part has become a layer: results all of whose parts are layers go into the
-// cache.
-func (s *Solver) converted() {
-	if s.settle() {
-		if err := s.opts.Cache.Commit(); err != nil {
-			s.opts.Log.Warn("what a build gave is not remembered", "error", err)
-		}
-	}
-}
-
-// settle says whether it was the last.
-func (s *Solver) settle() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before := len(s.live)
-	for id, e := range s.live {
-		if !e.settled() {
-			continue
-		}
-		for index, r := range e.outputs {
-			if layers, err := r.layers(context.Background()); err == nil { // nothing is waited for, also when the Solver closes
-				s.opts.Cache.SetOutput(id, index, layers)
-			}
-		}
-		delete(s.live, id)
-	}
-	return before > 0 && len(s.live) == 0
-}
-
-// settled says whether every part is a layer, or will never be.
-func (e *execution) settled() bool {
-	for _, r := range e.outputs {
-		for _, p := range r.parts {
-			select {
-			case <-p.ready:
-			default:
-				return false
-			}
-		}
-	}
-	return true
-}
-
 // known gives the result of a record's output, if all its layers are here and whole.
 func (s *Solver) known(ctx context.Context, id cache.ID, index int) (*result, bool) {
 	s.mu.Lock()
@@ -229,23 +176,6 @@ func (r *result) failed() bool {
 		}
 	}
 	return false
-}
-
-// Layers lists the layers of steps that ran, which no record names yet. Those that are being made are held.
-func (s *Solver) Layers() []digest.Digest {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []digest.Digest
-	for _, e := range s.live {
-		for _, r := range e.outputs {
-			for _, p := range r.parts {
-				if p.isReady() {
-					out = append(out, p.id)
-				}
-			}
-		}
-	}
-	return out
 }
 
 // Job is one graph to execute.

@@ -26,9 +26,17 @@ func (l *Launcher) SetAgain(d time.Duration) {
 	l.change(func() { l.again = d })
 }
 
-// SetLook changes how often there is a look at the slots that nobody asked for.
-func (l *Launcher) SetLook(d time.Duration) {
-	l.change(func() { l.look = d })
+// Nudged tells whether what is done while nobody keeps the slots has them looked at.
+func (l *Launcher) Nudged(do func()) (nudged bool) {
+	l.change(func() {
+		select {
+		case <-l.slots.wake: // of before
+		default:
+		}
+		do()
+		nudged = len(l.slots.wake) > 0
+	})
+	return nudged
 }
 
 // Idle returns how many shims are idle.

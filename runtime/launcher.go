@@ -27,7 +27,6 @@ type Launcher struct {
 	slots slots
 
 	patience time.Duration // how long what does not answer, or go, is waited for
-	look     time.Duration // how often there is a look at the slots that nobody asked for
 	again    time.Duration // after how long a slot that could not be made is tried again
 	scarce   func() bool   // tells whether the machine is short of memory
 
@@ -42,7 +41,7 @@ func New(ctx context.Context, opts Options) (*Launcher, error) {
 	if _, err := os.Stat(opts.Program); err != nil {
 		return nil, fmt.Errorf("the program that keeps containers: %w", err)
 	}
-	l := &Launcher{opts: opts, ctx: context.WithoutCancel(ctx), patience: patience, look: look, again: again, scarce: memoryIsScarce, cgroups: sync.OnceValues(cgroup.Find)}
+	l := &Launcher{opts: opts, ctx: context.WithoutCancel(ctx), patience: patience, again: again, scarce: memoryIsScarce, cgroups: sync.OnceValues(cgroup.Find)}
 	var err error
 	if l.nest, err = newNest(opts.CgroupParent); err != nil {
 		return nil, fmt.Errorf("cgroup of the shims: %w", err)

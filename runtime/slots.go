@@ -106,10 +106,10 @@ func (l *Launcher) closeSlots() {
 
 // keepSlots makes slots when there is time for it, and gives them up where they are not wanted.
 func (l *Launcher) keepSlots(ctx context.Context) {
-	timer := time.NewTimer(l.look)
+	timer := time.NewTimer(look)
 	defer timer.Stop()
 	for {
-		next := l.look
+		next := look
 		if l.busy() {
 			next = quiet
 		} else {
@@ -119,7 +119,7 @@ func (l *Launcher) keepSlots(ctx context.Context) {
 				l.slots.dropIdle()
 			} else {
 				l.fill(ctx)
-				next = l.slots.next(l.look)
+				next = l.slots.next()
 			}
 		}
 		timer.Reset(next)
@@ -143,7 +143,7 @@ func (l *Launcher) busy() bool {
 }
 
 // next is after how long there may be something to do that nobody tells of, at most at the next look.
-func (s *slots) next(look time.Duration) time.Duration {
+func (s *slots) next() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.model != nil && s.model.failed > 0 {

@@ -301,14 +301,22 @@ func TestRootfsOfAnEnded(t *testing.T) {
 	})
 }
 
-// TestSlotOfAFailedStart: a start that fails has its slot replaced as one that succeeds.
+// TestSlotOfAFailedStart: a start that fails has its slot replaced at once, as one that succeeds.
 func TestSlotOfAFailedStart(t *testing.T) {
 	t.Run("warm/failed", func(t *testing.T) {
 		b := newBench(t)
 		b.until("two slots wait", func() bool { return b.launcher.Waiting() == 2 })
-		b.launcher.SetLook(time.Hour)
-		if _, err := b.launcher.Start(t.Context(), b.config("/nothing")); err == nil {
-			t.Fatal("a program that is not there was started")
+		cfg := b.config("/nothing")
+		nudged := b.launcher.Nudged(func() {
+			if _, err := b.launcher.Start(t.Context(), cfg); err == nil {
+				t.Error("a program that is not there was started")
+			}
+			if n := b.launcher.Waiting(); n != 1 {
+				t.Errorf("%d slots wait: the start used up none", n)
+			}
+		})
+		if !nudged {
+			t.Error("nobody looks at the slots")
 		}
 		b.until("two slots wait again", func() bool { return b.launcher.Waiting() == 2 })
 	})

@@ -348,6 +348,63 @@ func TestFollowEnds(t *testing.T) {
 	}
 }
 
+// TestFollowTorn follows while the writer has a part of a line on a full disk, and cuts it off: the lines before come
+// once, and those after it are whole.
+func TestFollowTorn(t *testing.T) {
+	const torn = `{"log":"torn`
+	for name, test := range map[string]struct {
+		torn  string
+		seen  bool // the reader looks between the cut and the next line
+		next  string
+		files WriteOptions
+	}{
+		"seen":         {torn: torn, seen: true, next: "2\n"},
+		"longer":       {torn: torn + strings.Repeat("x", 200), next: "2\n"},
+		"shorter":      {torn: torn, next: "2\n"},
+		"then rotated": {torn: torn + strings.Repeat("x", 200), next: "2\n3\n", files: WriteOptions{MaxSize: 160}},
+	} {
+		path := filepath.Join(t.TempDir(), "log")
+		opts := all
+		opts.Follow = true
+		w := newWriter(t, path, test.files)
+		out := w.Stream("stdout")
+		write(t, out, "1\n")
+		r := reader(t, path, opts)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		next := func(want string) {
+			t.Helper()
+			if e, err := r.Next(ctx); err != nil || string(e.Line) != want {
+				t.Errorf("%s: %q, %v; want %q", name, e.Line, err, want)
+			}
+		}
+		look := func() {
+			t.Helper()
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if e, err := r.Next(ctx); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: %q, %v; want nothing", name, e.Line, err)
+			}
+		}
+		next("1\n")
+		whole := content(t, path)
+		if err := os.WriteFile(path, []byte(whole+test.torn), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		look()
+		if err := os.Truncate(path, int64(len(whole))); err != nil {
+			t.Fatal(err)
+		}
+		if test.seen {
+			look()
+		}
+		write(t, out, test.next)
+		for line := range strings.Lines(test.next) {
+			next(line)
+		}
+	}
+}
+
 func TestPolling(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	w := newWriter(t, path, WriteOptions{})

@@ -56,8 +56,8 @@ type Reader struct {
 	path  string
 	opts  ReadOptions
 	files []*os.File // oldest first; the first is being read
-	pos   int64      // of the next byte to read from it
-	buf   []byte     // read, from pos - len(buf); the lines before are done
+	pos   int64      // of the next line in it; the lines before are done
+	buf   []byte     // read, from pos
 	entry Entry
 	watch *watch // nil: not following
 }
@@ -249,33 +249,40 @@ func (r *Reader) line() ([]byte, error) {
 	if len(r.files) == 0 {
 		return nil, nil
 	}
-	for searched := 0; ; {
-		if i := bytes.IndexByte(r.buf[searched:], '\n'); i >= 0 {
-			line := r.buf[:searched+i]
-			r.buf = r.buf[searched+i+1:]
-			return line, nil
+	n, err := r.whole()
+	if n < 0 || err != nil {
+		return nil, err
+	}
+	line := r.buf[:n]
+	r.pos, r.buf = r.pos+int64(n)+1, r.buf[n+1:]
+	return line, nil
+}
+
+// whole reads until a whole line is in buf, and returns its length; < 0: there is none (yet).
+func (r *Reader) whole() (int, error) {
+	for had := -1; ; {
+		if n := bytes.IndexByte(r.buf, '\n'); n >= 0 || len(r.buf) <= had {
+			return n, nil
 		}
-		searched = len(r.buf)
-		n, err := r.fill()
-		if err != nil || n == 0 {
-			return nil, err
+		had = len(r.buf)
+		if err := r.fill(); err != nil {
+			return -1, err
 		}
 	}
 }
 
-// fill reads more of the current file behind what is in buf.
-func (r *Reader) fill() (int, error) {
-	have := len(r.buf)
-	if cap(r.buf)-have < readSize/2 {
-		r.buf = append(make([]byte, 0, max(readSize, 2*have)), r.buf...)
+// fill reads the line that is unfinished in buf and what follows it. What was there is read again: on a full disk the
+// writer cuts a torn line off, and another one comes into its place.
+func (r *Reader) fill() error {
+	if have := len(r.buf); cap(r.buf)-have < readSize/2 {
+		r.buf = make([]byte, 0, max(readSize, 2*have))
 	}
-	n, err := r.files[0].ReadAt(r.buf[have:cap(r.buf)], r.pos)
-	r.buf = r.buf[:have+n]
-	r.pos += int64(n)
+	n, err := r.files[0].ReadAt(r.buf[:cap(r.buf)], r.pos)
+	r.buf = r.buf[:n]
 	if err == io.EOF {
 		err = nil
 	}
-	return n, err
+	return err
 }
 
 // more tells, at the end of the current file, whether there is something to read all the same: the next file, one
@@ -308,7 +315,7 @@ func (r *Reader) more() (bool, error) {
 
 // rotated appends the files that came after the current one, which has been renamed: the writer is done with it.
 func (r *Reader) rotated(current os.FileInfo) (bool, error) {
-	if now, err := r.files[0].Stat(); err != nil || now.Size() > r.pos {
+	if n, err := r.whole(); n >= 0 || err != nil {
 		return err == nil, err // written between the last read and the rotation
 	}
 	files, err := openAll(r.path)

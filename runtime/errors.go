@@ -14,7 +14,7 @@ import (
 // ErrSlow ends a stream that was attached with DropWhenSlow and whose reader was too slow.
 var ErrSlow = errors.New("the reader of this stream was too slow: it was detached")
 
-// ErrLost ends a stream whose process went away without a word: its shim was lost.
+// ErrLost ends a stream, or a start, whose process went away without a word: its shim was lost.
 var ErrLost = errors.New("the process that kept this container was lost")
 
 // ErrDetached ends a stream that was closed by its user.

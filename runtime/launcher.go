@@ -11,10 +11,12 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-engine/berth/internal/cleanup"
 	"github.com/berth-engine/berth/internal/hexid"
 	"github.com/berth-engine/berth/runtime/cgroup"
+	"github.com/berth-engine/berth/runtime/compile"
 	"github.com/berth-engine/berth/runtime/protocol"
 	"github.com/berth-engine/berth/runtime/seccomp"
 )
@@ -75,7 +77,8 @@ func (l *Launcher) NewID() string {
 
 // Start starts the container. When it returns without error, the process was executed.
 //
-// A process that could not be started is a *StartError; then nothing is left of the container but Dir.
+// A process that could not be started is a *StartError, one whose shim was lost meanwhile ErrLost; then nothing is left
+// of the container but Dir.
 // Nothing is left either when ctx ends.
 func (l *Launcher) Start(ctx context.Context, cfg Config) (_ *Shim, err error) {
 	filter, err := cfg.filter()
@@ -99,7 +102,7 @@ func (l *Launcher) Start(ctx context.Context, cfg Config) (_ *Shim, err error) {
 	if s == nil && err == nil {
 		s, err = l.startCold(ctx, &cfg, r, files)
 	}
-	if err != nil && missed != nil {
+	if missed != nil && isRootTaken(err) {
 		err = missed // the second try found the root where the first had put it, and says only that
 	}
 	if err != nil {
@@ -118,8 +121,8 @@ func (l *Launcher) Start(ctx context.Context, cfg Config) (_ *Shim, err error) {
 }
 
 // startWarm starts the container in the slot that has its id. Neither a shim nor an error: there is no such slot, or
-// it did not work out; a new process may do better, or have the better error. missed is what a slot that fits
-// failed at, nil where there was none.
+// it did not work out, or the shim was lost; a new process may do better, or have the better error. missed is what a
+// slot that fits failed at, nil where there was none.
 func (l *Launcher) startWarm(ctx context.Context, cfg *Config, r protocol.StartRequest, files []*os.File) (_ *Shim, missed, err error) {
 	p, err := l.claim(cfg)
 	if p == nil || err != nil {
@@ -127,14 +130,16 @@ func (l *Launcher) startWarm(ctx context.Context, cfg *Config, r protocol.StartR
 	}
 	s, err := l.startOn(ctx, p, cfg, r, files)
 	var failed *StartError
-	is := errors.As(err, &failed)
-	if err == nil || ctx.Err() != nil || is && failed.Exec {
+	if err == nil || ctx.Err() != nil || errors.As(err, &failed) && failed.Exec {
 		return s, nil, err
 	}
-	if is && failed.Step != "" {
-		missed = err
-	}
-	return nil, missed, nil
+	return nil, err, nil
+}
+
+// isRootTaken tells whether a start failed because one before it had taken the root.
+func isRootTaken(err error) bool {
+	var failed *StartError
+	return errors.As(err, &failed) && failed.Step == compile.TakeRoot && failed.Errno == unix.EINVAL
 }
 
 func (l *Launcher) startCold(ctx context.Context, cfg *Config, r protocol.StartRequest, files []*os.File) (*Shim, error) {

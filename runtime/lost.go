@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/berth-engine/berth/runtime/cgroup"
 	"github.com/berth-engine/berth/runtime/protocol"
 )
@@ -227,4 +229,7 @@ func (l *Launcher) abandon(ctx context.Context, p *shimProcess, cfg *Config) err
 	return errors.Join(err, l.destroy(context.WithoutCancel(ctx), cfg.ID, cfg.Dir, protocol.Record{Cgroup: l.cgroupOf(cfg.Spec, cfg.ID)}))
 }
 
-func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
+// isHangup tells whether an error of a connection says that the other side went away.
+func isHangup(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET)
+}

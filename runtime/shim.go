@@ -247,7 +247,7 @@ func (s *Shim) absent(err error) error {
 }
 
 func isAbsent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) || isEOF(err) || errors.Is(err, unix.EPIPE)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) || isHangup(err)
 }
 
 // refusal is a failure that the shim answered. args is the command that was to be run, if one was.

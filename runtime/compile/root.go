@@ -45,6 +45,10 @@ func (b *builder) rootPath() string {
 	return b.hostPath(b.spec.Root.Path)
 }
 
+// TakeRoot is the step that takes a root which is a descriptor. It fails (EINVAL) where another start has put it into
+// place: a root serves one container, so no command is run twice.
+const TakeRoot = "cut the root off from its peers"
+
 // attachRoot puts the rootfs into the mount namespace and its descriptor into the register "root". A detached
 // tree lands on "/", where only descriptors reach it until the root is changed; a path is bound to itself, so
 // that hooks find it where the configuration says.
@@ -55,7 +59,7 @@ func (b *builder) attachRoot() error {
 		root = b.rootFile
 		// a clone of a shared mount (open_tree) has peers on the host: what is mounted in it would be seen there, and
 		// a root with peers can't be changed to (seen on 6.12)
-		b.setAttr("cut the root off from its peers", "/", root, true, attributes{propagation: unix.MS_PRIVATE})
+		b.setAttr(TakeRoot, "/", root, true, attributes{propagation: unix.MS_PRIVATE})
 		b.Do("put the root into place", unix.SYS_MOVE_MOUNT, root, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH).On("/")
 		return nil
 	}

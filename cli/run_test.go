@@ -349,7 +349,7 @@ func TestRunOfADeafContainer(t *testing.T) {
 	}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = cmd.Wait() }()
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick, late := time.NewTicker(10*time.Millisecond), time.After(time.Minute)
 	defer tick.Stop()
 	for ended := false; !ended; {
 		select {
@@ -357,6 +357,11 @@ func TestRunOfADeafContainer(t *testing.T) {
 			ended = true
 		case <-tick.C:
 			_ = cmd.Process.Signal(syscall.SIGINT)
+		case <-late:
+			t.Error("it still runs")
+			_ = cmd.Process.Kill()
+			<-done
+			return
 		}
 	}
 	if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(errs.String(), "got 3 SIGTERM/SIGINTs") {

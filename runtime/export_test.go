@@ -8,6 +8,9 @@ import (
 // OpenListener is how the process behind a socket is opened where the kernel gives no pidfd of it.
 var OpenListener = openListener
 
+// IsAbsent tells whether an error says that there is no shim.
+var IsAbsent = isAbsent
+
 // SetPatience changes how long the launcher waits for what does not answer.
 func (l *Launcher) SetPatience(d time.Duration) { l.patience = d }
 

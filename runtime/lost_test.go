@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -138,7 +139,8 @@ func TestSilentShim(t *testing.T) {
 	}
 }
 
-// TestOpenListener: a process is opened by its pid only while it is the one that listens.
+// TestOpenListener: a process is opened by its pid only while it is the one that listens. One that is not, or is gone, is
+// no shim that could not be killed.
 func TestOpenListener(t *testing.T) {
 	b := newBench(t)
 	cfg := b.config("/bin/sleep", "1000")
@@ -150,8 +152,15 @@ func TestOpenListener(t *testing.T) {
 	if err := unix.Close(fd); err != nil {
 		t.Error(err)
 	}
-	if _, err := runtime.OpenListener(cfg.Dir, os.Getpid()); !errors.Is(err, unix.ESRCH) {
+	if _, err := runtime.OpenListener(cfg.Dir, os.Getpid()); !runtime.IsAbsent(err) {
 		t.Errorf("another process: %v", err)
+	}
+	ended := exec.Command("/bin/true")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := runtime.OpenListener(cfg.Dir, ended.Process.Pid); !runtime.IsAbsent(err) {
+		t.Errorf("a process that has ended: %v", err)
 	}
 }
 

@@ -246,8 +246,10 @@ func (s *Shim) absent(err error) error {
 	return fmt.Errorf("container %s: %w", s.id, err)
 }
 
+// isAbsent tells whether an error says that there is no shim (any more): no socket, nobody who listens at it, nobody who
+// goes on answering, no such process.
 func isAbsent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) || isHangup(err)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) || isHangup(err) || errors.Is(err, unix.ESRCH)
 }
 
 // refusal is a failure that the shim answered. args is the command that was to be run, if one was.

@@ -49,7 +49,7 @@ func shimAt(dir string) (pid, pidfd int, err error) {
 		return 0, -1, err
 	}
 	pidfd, err = unix.GetsockoptInt(int(conn.Fd()), unix.SOL_SOCKET, unix.SO_PEERPIDFD)
-	if errors.Is(err, unix.ENOPROTOOPT) {
+	if errors.Is(err, unix.ENOPROTOOPT) || errors.Is(err, unix.EINVAL) { // EINVAL: it has ended, before Linux 6.15
 		pidfd, err = openListener(dir, pid)
 	}
 	if err != nil {
@@ -68,7 +68,8 @@ func listener(conn *os.File) (pid int, err error) {
 }
 
 // openListener opens the process that listened at the socket in dir just now, where the kernel gives no pidfd (Linux before
-// 6.5): the pid is that process's as long as it listens, so it is looked at once more when the pidfd is there.
+// 6.5): the pid is that process's as long as it listens, so it is looked at once more when the pidfd is there. Where the
+// process is gone, isAbsent tells.
 func openListener(dir string, pid int) (pidfd int, err error) {
 	if pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
 		return -1, err

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -52,20 +53,26 @@ func newWorld(t *testing.T) *world {
 		t.Fatalf("%v (install busybox-static)", err)
 	}
 	w := &world{t: t, root: testroot.Dir(t), images: &memory{known: map[string]base{}}, exec: &namespaces{}}
-	var err error
-	w.layers, err = layer.Open(t.Context(), layer.Options{Root: filepath.Join(w.root, "layers"), ExecRoot: filepath.Join(w.root, "exec")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	w.openLayers()
 	t.Cleanup(func() {
 		if err := w.layers.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	w.images.layers = w.layers
 	w.addBase("base", baseFiles())
 	w.open()
 	return w
+}
+
+// openLayers opens the layers; again after restart.
+func (w *world) openLayers() {
+	w.t.Helper()
+	var err error
+	w.layers, err = layer.Open(w.t.Context(), layer.Options{Root: filepath.Join(w.root, "layers"), ExecRoot: filepath.Join(w.root, "exec")})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.images.layers = w.layers
 }
 
 // open opens the builder; again after restart.
@@ -85,11 +92,13 @@ func (w *world) open() {
 	})
 }
 
+// restart is that of the engine. No layer is mounted after it.
 func (w *world) restart() {
 	w.t.Helper()
-	if err := w.Close(); err != nil {
+	if err := errors.Join(w.Close(), w.layers.Close()); err != nil {
 		w.t.Fatal(err)
 	}
+	w.openLayers()
 	w.open()
 }
 

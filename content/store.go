@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,9 +28,6 @@ type Store struct {
 
 	background sync.WaitGroup
 	freeing    chan struct{} // one for each batch of Delete whose files are held
-
-	mu      sync.Mutex
-	resumed map[digest.Digest]bool // guarded by mu; those that have a writer of Resume now
 }
 
 // Info describes a blob.
@@ -41,14 +37,11 @@ type Info struct {
 	Created time.Time
 }
 
-// keepUnfinished is how long what Resume began may wait to be gone on with.
-const keepUnfinished = 24 * time.Hour
-
 // Open opens the store in the directory root, which is made where it is not there, and removes what
-// earlier writers left unfinished, except what Resume can still use (younger than a day). One process
-// may have a root open at a time; that is the caller's to see to. The caller closes the store.
+// earlier writers left unfinished. One process may have a root open at a time; that is the caller's to see
+// to. The caller closes the store.
 func Open(root string) (*Store, error) {
-	s := &Store{root: root, freeing: make(chan struct{}, freeBatches), resumed: map[digest.Digest]bool{}}
+	s := &Store{root: root, freeing: make(chan struct{}, freeBatches)}
 	for _, dir := range []string{s.blobs(), s.incoming()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("content store: %w", err)
@@ -59,13 +52,6 @@ func Open(root string) (*Store, error) {
 		return nil, fmt.Errorf("content store: %w", err)
 	}
 	for _, e := range entries {
-		info, err := e.Info()
-		if err != nil {
-			continue // gone since it was listed
-		}
-		if resumable(e.Name()) && time.Since(info.ModTime()) < keepUnfinished {
-			continue
-		}
 		if err := os.Remove(filepath.Join(s.incoming(), e.Name())); err != nil && !errors.Is(err, unix.EROFS) {
 			return nil, fmt.Errorf("content store: sweep: %w", err)
 		}
@@ -78,11 +64,6 @@ func (s *Store) Close() { s.background.Wait() }
 
 func (s *Store) blobs() string    { return filepath.Join(s.root, "blobs", "sha256") }
 func (s *Store) incoming() string { return filepath.Join(s.root, "incoming") }
-
-// resumable tells the names of unfinished blobs whose digest is known: those are the digest.
-func resumable(name string) bool { return !strings.HasPrefix(name, newPrefix) }
-
-const newPrefix = "new-"
 
 // path is a blob's file. A digest of another kind than sha256 names nothing here.
 func (s *Store) path(d digest.Digest) (string, error) {
@@ -112,36 +93,11 @@ func (s *Store) Put(ctx context.Context, want digest.Digest, r io.Reader) (int64
 
 // Create begins a blob of which the digest is not known yet. The caller ends it with Commit or Abort.
 func (s *Store) Create(context.Context) (*Writer, error) {
-	f, err := os.CreateTemp(s.incoming(), newPrefix)
+	f, err := os.CreateTemp(s.incoming(), "new-")
 	if err != nil {
 		return nil, fmt.Errorf("store blob: %w", err)
 	}
 	return &Writer{store: s, file: f, hash: sha256.New()}, nil
-}
-
-// Resume begins the blob want, or goes on with it where an earlier Resume of it was left (Suspend, or the
-// end of the process): Size says how many bytes are there. One writer of a digest exists at a time; a
-// second gets an error of the kind errdefs.ErrUnavailable.
-func (s *Store) Resume(ctx context.Context, want digest.Digest) (_ *Writer, err error) {
-	if _, err := s.path(want); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.resumed[want] {
-		return nil, fmt.Errorf("blob %s is being written already: %w", want, errdefs.ErrUnavailable)
-	}
-	f, err := os.OpenFile(filepath.Join(s.incoming(), want.Encoded()), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("store blob %s: %w", want, err)
-	}
-	w := &Writer{store: s, file: f, hash: sha256.New(), resumes: want}
-	if w.size, err = io.Copy(w.hash, f); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("store blob %s: %w", want, err)
-	}
-	s.resumed[want] = true
-	return w, nil
 }
 
 // Open opens a blob for reading; errdefs.ErrNotFound where it is not there. The caller closes it.
@@ -277,11 +233,10 @@ func (s *Store) Digests() ([]digest.Digest, error) {
 
 // Writer writes a blob that nobody can name before Commit. It is for one goroutine.
 type Writer struct {
-	store   *Store
-	file    *os.File // nil after the end
-	hash    hash.Hash
-	size    int64
-	resumes digest.Digest // of a writer of Resume
+	store *Store
+	file  *os.File // nil after the end
+	hash  hash.Hash
+	size  int64
 }
 
 // Write appends.
@@ -292,22 +247,6 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Size is the number of bytes that are there.
-func (w *Writer) Size() int64 { return w.size }
-
-// Truncate throws away what is there: the source could not go on at Size.
-func (w *Writer) Truncate() error {
-	if err := w.file.Truncate(0); err != nil {
-		return err
-	}
-	if _, err := w.file.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	w.hash.Reset()
-	w.size = 0
-	return nil
-}
-
 // Digest is the sha256 of what is there.
 func (w *Writer) Digest() digest.Digest { return sum(w.hash) }
 
@@ -315,14 +254,11 @@ func sum(h hash.Hash) digest.Digest {
 	return digest.NewDigestFromEncoded(digest.SHA256, hex.EncodeToString(h.Sum(nil)))
 }
 
-// Commit makes the blob durable and then gives it its name. want may be "" (of a writer of Create):
-// then the blob has the digest that its bytes have. When the digest differs from want, the bytes are
-// thrown away and the error is of the kind errdefs.ErrFailedPrecondition. The writer is ended.
+// Commit makes the blob durable and then gives it its name. want may be "": then the blob has the digest
+// that its bytes have. When the digest differs from want, the bytes are thrown away and the error is of the
+// kind errdefs.ErrFailedPrecondition. The writer is ended.
 func (w *Writer) Commit(ctx context.Context, want digest.Digest) (Info, error) {
 	got := w.Digest()
-	if want == "" {
-		want = w.resumes
-	}
 	if want != "" && want != got {
 		return Info{}, errors.Join(fmt.Errorf("the bytes have the digest %s, not %s: %w", got, want, errdefs.ErrFailedPrecondition), w.Abort())
 	}
@@ -345,16 +281,7 @@ func (w *Writer) Commit(ctx context.Context, want digest.Digest) (Info, error) {
 	return Info{got, w.size, time.Now()}, w.end()
 }
 
-// Suspend ends the writer and keeps what is there for a later Resume (of a writer of Create: as Abort).
-// After Commit or Abort it does nothing.
-func (w *Writer) Suspend() error {
-	if w.resumes == "" {
-		return w.Abort()
-	}
-	return w.end()
-}
-
-// Abort ends the writer and throws away what is there. After Commit or Suspend it does nothing.
+// Abort ends the writer and throws away what is there. After Commit it does nothing.
 func (w *Writer) Abort() error {
 	if w.file == nil {
 		return nil
@@ -368,11 +295,6 @@ func (w *Writer) end() error {
 	}
 	err := w.file.Close()
 	w.file = nil
-	if w.resumes != "" {
-		w.store.mu.Lock()
-		defer w.store.mu.Unlock()
-		delete(w.store.resumed, w.resumes)
-	}
 	return err
 }
 

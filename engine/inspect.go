@@ -7,7 +7,6 @@ import (
 
 	"github.com/berth-engine/berth/container"
 	"github.com/berth-engine/berth/network"
-	"github.com/berth-engine/berth/runtime"
 )
 
 // Container is what the engine shows of a container.
@@ -93,17 +92,4 @@ func (e *Engine) Sizes(ctx context.Context, user string) (written, whole int64, 
 		whole += l.TarSize
 	}
 	return written, whole, nil
-}
-
-// ShimState asks a running container's shim.
-func (e *Engine) ShimState(ctx context.Context, user string) (runtime.State, error) {
-	c, err := e.find(user)
-	if err != nil {
-		return runtime.State{}, err
-	}
-	shim, err := c.running()
-	if err != nil {
-		return runtime.State{}, err
-	}
-	return shim.State(ctx)
 }

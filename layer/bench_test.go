@@ -93,7 +93,7 @@ func BenchmarkColdStack(b *testing.B) {
 		}
 		st.Release()
 		b.StopTimer()
-		if _, err := s.ReleaseIdle(b.Context(), 0); err != nil {
+		if _, err := s.releaseIdle(); err != nil {
 			b.Fatal(err)
 		}
 		b.StartTimer()

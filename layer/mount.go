@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -29,9 +28,8 @@ type lower struct {
 	// and set for as long as pins > 0 after the pinning succeeded.
 	root *os.File
 
-	pins    int       // guarded by Store.mu
-	mounted bool      // guarded by Store.mu: root != nil
-	idle    time.Time // guarded by Store.mu: when the last pin went
+	pins    int  // guarded by Store.mu
+	mounted bool // guarded by Store.mu: root != nil
 }
 
 // acquire takes the lock.
@@ -78,7 +76,6 @@ func (s *Store) unpin(low *lower) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	low.pins--
-	low.idle = time.Now()
 }
 
 // pin sees to it that o is mounted and stays so until unpin. look returns o; it is called with the
@@ -170,7 +167,6 @@ func (s *Store) mounting(low *lower, root *os.File) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	low.mounted = root != nil
-	low.idle = time.Now()
 }
 
 // unmount unmounts low, which is held and has no pins, if it is mounted.
@@ -186,22 +182,15 @@ func (s *Store) unmount(low *lower) error {
 	return nil
 }
 
-// ReleaseIdle unmounts the layers that no stack has pinned for the given time, and returns how many.
-// What they had in the page cache goes with the mount.
-func (s *Store) ReleaseIdle(ctx context.Context, idle time.Duration) (int, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	return s.releaseIdle(idle)
-}
-
-func (s *Store) releaseIdle(idle time.Duration) (int, error) {
+// releaseIdle unmounts the layers that no stack pins, and returns how many. What they had in the page cache goes with
+// the mount.
+func (s *Store) releaseIdle() (int, error) {
 	if err := s.adopt(); err != nil {
 		return 0, err
 	}
 	var errs []error
 	n := 0
-	for _, low := range s.idle(idle) {
+	for _, low := range s.idle() {
 		select {
 		case low.held <- struct{}{}:
 		default:
@@ -216,14 +205,13 @@ func (s *Store) releaseIdle(idle time.Duration) (int, error) {
 	return n, errors.Join(errs...)
 }
 
-// idle lists the lowers that are mounted and that nobody has pinned for the given time.
-func (s *Store) idle(idle time.Duration) []*lower {
-	before := time.Now().Add(-idle)
+// idle lists the lowers that are mounted and that nobody pins.
+func (s *Store) idle() []*lower {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []*lower
 	for _, low := range s.lowers {
-		if low.mounted && low.pins == 0 && !low.idle.After(before) {
+		if low.mounted && low.pins == 0 {
 			list = append(list, low)
 		}
 	}

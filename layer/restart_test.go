@@ -127,10 +127,7 @@ func TestRestart(t *testing.T) {
 			t.Error(got)
 		}
 		view.Close()
-		if n, err := second.ReleaseIdle(t.Context(), time.Hour); n != 0 || err != nil {
-			t.Errorf("released %d that were not idle long enough: %v", n, err)
-		}
-		if n, err := second.ReleaseIdle(t.Context(), 0); n != 1 || err != nil {
+		if n, err := second.releaseIdle(); n != 1 || err != nil {
 			t.Errorf("released %d: %v", n, err)
 		}
 		if mounted, pinned := second.counts(); mounted != 3 || pinned != 3 {
@@ -179,7 +176,7 @@ func TestCloseLeavesWhatIsInUse(t *testing.T) {
 	defer container.Close()
 
 	next := openStore(t, dir, Auto)
-	if n, err := next.ReleaseIdle(t.Context(), 0); n != 1 || err != nil {
+	if n, err := next.releaseIdle(); n != 1 || err != nil {
 		t.Errorf("released %d: %v", n, err)
 	}
 	if err := next.Remove(t.Context(), used); err != nil {
@@ -284,7 +281,7 @@ func TestConcurrent(t *testing.T) {
 				var err error
 				switch n := random.IntN(10); {
 				case n == 0:
-					_, err = s.ReleaseIdle(t.Context(), 0)
+					_, err = s.releaseIdle()
 				case n == 1:
 					if err = s.Remove(t.Context(), ids[random.IntN(count)]); errdefs.IsConflict(err) {
 						err = nil

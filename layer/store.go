@@ -126,7 +126,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 func (s *Store) Close() error {
 	s.stop()
 	s.background.Wait()
-	_, err := s.releaseIdle(0)
+	_, err := s.releaseIdle()
 	return err
 }
 

@@ -162,7 +162,7 @@ func TestFlippedBit(t *testing.T) {
 			t.Errorf("bit at %d: mounted %v %v", offset, st.Mode(), err)
 		}
 		st.Release()
-		if _, err := s.ReleaseIdle(t.Context(), 0); err != nil {
+		if _, err := s.releaseIdle(); err != nil {
 			t.Error(err)
 		}
 		if now, err := os.ReadFile(s.layerFile(id)); err != nil || !bytes.Equal(now, sound) {
@@ -261,7 +261,7 @@ func TestPutReplacesDamaged(t *testing.T) {
 					t.Errorf("%s: after Put(%q): %v", name, want, err)
 				}
 				before.Release()
-				if _, err := s.ReleaseIdle(t.Context(), 0); err != nil {
+				if _, err := s.releaseIdle(); err != nil {
 					t.Error(err)
 				}
 				if got := content(t, mount(t, stack(t, s, id), nil, MountOptions{})+"/file"); got != "content" {

@@ -41,7 +41,7 @@ var limits = []struct {
 }
 
 // setLimits sets every resource limit. What the configuration asks for and our own hard limit forbids (no
-// CAP_SYS_RESOURCE) is cut to what is possible; the refused step is among the expected failures.
+// CAP_SYS_RESOURCE) is cut to what is possible.
 func (b *builder) setLimits(asked []specs.POSIXRlimit) error {
 	for i, a := range asked {
 		known := slices.ContainsFunc(limits, func(l struct {

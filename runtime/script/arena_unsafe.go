@@ -16,7 +16,6 @@ type step struct {
 	a     [6]uintptr
 	els   int32 // the step after an expected errno; next: the one that follows
 	then  int32 // the step after success
-	err   int32 // written by the player: the expected errno with which the step failed
 	out   int16 // the register that takes the result, -1: none
 	regs  uint8 // bit i: a[i] is a register
 	flags uint8

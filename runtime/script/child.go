@@ -294,17 +294,6 @@ func (c *Child) Abandon() {
 	c.close()
 }
 
-// Expected lists the steps that failed in a way that they named, for logs and warnings.
-func (c *Child) Expected() []Failure {
-	var l []Failure
-	for i := c.s.entry; i < c.s.n; i++ {
-		if t := c.s.arena.step(i); t.err != 0 && t.nr != opExpect {
-			l = append(l, c.s.failure(i, syscall.Errno(t.err)))
-		}
-	}
-	return l
-}
-
 func (c *Child) close() {
 	if c.conn >= 0 {
 		unix.Close(c.conn)

@@ -176,7 +176,6 @@ func run(st *stage) {
 				}
 				break
 			}
-			t.err = int32(e)
 			r = -uintptr(e)
 			if t.els >= 0 {
 				at = t.els

@@ -36,7 +36,7 @@ func (t *Step) To(r Reg) *Step {
 const maxMay = 8
 
 // May names the errnos with which the step may fail: the script goes on at Else, or at the next step
-// where there is none. Expected failures are found again in Child.Expected.
+// where there is none.
 func (t *Step) May(errnos ...syscall.Errno) *Step {
 	st := t.step()
 	for _, e := range errnos {

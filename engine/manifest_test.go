@@ -154,3 +154,27 @@ func TestSaveMeetsRemoval(t *testing.T) {
 		t.Errorf("loaded again: %+v, %v", loaded, err)
 	}
 }
+
+// TestHasLayer: a layer is not fetched again only where its bytes are here too as the registry has them.
+func TestHasLayer(t *testing.T) {
+	e := stores(t)
+	img := addImage(t, e)
+	diffID, compressed := img.DiffIDs[0], blobOf(t, e, "compressed")
+	in := &incoming{e, e.leases.lease()}
+	defer e.endLease(in.l)
+	for _, c := range []struct {
+		name   string
+		blob   digest.Digest
+		diffID digest.Digest
+		want   bool
+	}{
+		{"both", compressed.Digest, diffID, true},
+		{"without the compressed bytes", digest.FromString("otherwise compressed"), diffID, false},
+		{"uncompressed", diffID, diffID, true},
+		{"without the layer", compressed.Digest, digest.FromString("no layer"), false},
+	} {
+		if have, err := in.HasLayer(t.Context(), ocispec.Descriptor{Digest: c.blob}, c.diffID); have != c.want || err != nil {
+			t.Errorf("%s: %v, %v", c.name, have, err)
+		}
+	}
+}

@@ -123,8 +123,17 @@ type incoming struct {
 	l *lease
 }
 
+// HasLayer also wants the compressed bytes to be here: a layer that was built, or came otherwise compressed, can't give
+// them, and the image could not be pushed elsewhere.
 func (in *incoming) HasLayer(_ context.Context, blob ocispec.Descriptor, diffID digest.Digest) (bool, error) {
 	in.l.hold(blob.Digest, diffID)
+	if blob.Digest != diffID {
+		if _, err := in.e.content.Info(blob.Digest); errdefs.IsNotFound(err) {
+			return false, nil
+		} else if err != nil {
+			return false, err
+		}
+	}
 	_, err := in.e.layers.Check(diffID)
 	if errdefs.IsNotFound(err) || errdefs.IsDataLoss(err) { // one that is damaged is replaced
 		return false, nil

@@ -8,7 +8,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/berth-engine/berth/container"
@@ -195,117 +194,6 @@ func overlayHealth(h container.Healthcheck, user *container.Healthcheck) *contai
 		h.Retries = user.Retries
 	}
 	return &h
-}
-
-// check refuses what can't work, before anything is made.
-func (e *Engine) check(c *container.Config) (warnings []string, err error) {
-	invalid := func(format string, args ...any) error {
-		return fmt.Errorf(format+": %w", append(args, errdefs.ErrInvalidArgument)...)
-	}
-	if len(c.Process.Args()) == 0 {
-		return nil, invalid("no command specified: the image has neither ENTRYPOINT nor CMD, name a command")
-	}
-	if dir := c.Process.WorkingDir; dir != "" && !path.IsAbs(dir) {
-		return nil, invalid("the working directory '%s' is invalid, it needs to be an absolute path", dir)
-	}
-	if _, err := ParseSignal(c.Process.StopSignal); err != nil && c.Process.StopSignal != "" {
-		return nil, err
-	}
-	if err := c.Restart.Check(); err != nil {
-		return nil, err
-	}
-	if c.AutoRemove && c.Restart.Name != "" && c.Restart.Name != "no" {
-		return nil, invalid("can't create 'AutoRemove' container with restart policy")
-	}
-	if err := checkOOMScore(c.Process.OOMScoreAdj); err != nil {
-		return nil, err
-	}
-	if err := checkHealth(c.Healthcheck); err != nil {
-		return nil, err
-	}
-	if _, joins := container.Joins(c.Isolation.IPCMode); joins { // its /dev/shm is a mount of another mount namespace
-		return nil, invalid("--ipc %s is not supported yet: share a volume, or use --ipc host", c.Isolation.IPCMode)
-	}
-	if _, err := bundle.Capabilities(c.Isolation, e.machine.bounding); err != nil {
-		return nil, err
-	}
-	for _, r := range c.Isolation.DeviceRules {
-		if _, err := bundle.ParseDeviceRule(r); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := e.filters.filter(c, e.machine); err != nil {
-		return nil, err
-	}
-	seen := map[string]bool{}
-	for _, m := range c.Mounts {
-		target := path.Clean(m.Target)
-		switch {
-		case !path.IsAbs(m.Target):
-			return nil, invalid("invalid mount path: '%s' mount path must be absolute", m.Target)
-		case target == "/":
-			return nil, invalid("invalid specification: destination can't be '/'")
-		case seen[target]:
-			return nil, invalid("Duplicate mount point: %s", target)
-		}
-		seen[target] = true
-		if m.Kind == container.VolumeMount && m.Source != "" {
-			if err := volume.CheckName(m.Source); err != nil {
-				return nil, err
-			}
-		}
-		if m.Kind == container.BindMount && !m.CreateHost {
-			if _, err := os.Stat(m.Source); err != nil {
-				return nil, invalid("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
-			}
-		}
-	}
-	if err := checkLimits(c.Resources); err != nil {
-		return nil, err
-	}
-	if err := checkSets(c.Resources); err != nil {
-		return nil, err
-	}
-	warnings = append(warnings, e.machine.cutRlimits(c.Process.Rlimits)...)
-	if c.Isolation.Privileged {
-		if missing := bundle.Missing(e.machine.bounding); len(missing) > 0 {
-			warnings = append(warnings, "privileged, but this machine doesn't have all privileges itself: the container goes without "+strings.Join(missing, ", "))
-		}
-	}
-	if c.Network.Mode == "host" && len(c.Network.Published) > 0 {
-		warnings = append(warnings, "Published ports are discarded when using host network mode")
-	}
-	return warnings, nil
-}
-
-// The least memory that Docker accepts.
-const minMemory = 6 << 20
-
-func checkLimits(r container.Resources) error {
-	for _, c := range []struct {
-		bad  bool
-		text string
-	}{
-		{r.Memory < 0 || r.Memory > 0 && r.Memory < minMemory, "Minimum memory limit allowed is 6MB"},
-		{r.MemorySwap > 0 && r.Memory == 0, "You should always set the Memory limit when using Memoryswap limit, see usage"},
-		{r.MemorySwap > 0 && r.MemorySwap < r.Memory, "Minimum memoryswap limit should be larger than memory limit, see usage"},
-		{r.MemoryReservation > 0 && r.Memory > 0 && r.MemoryReservation > r.Memory, "Minimum memory limit can not be less than memory reservation limit, see usage"},
-		{r.MemorySwappiness != nil && (*r.MemorySwappiness < -1 || *r.MemorySwappiness > 100), "Invalid value for memory swappiness: valid memory swappiness range is 0-100"},
-		{r.NanoCPUs < 0, "NanoCPUs can't be negative: give the number of CPUs, as in --cpus 1.5"},
-		{r.NanoCPUs > 0 && (r.CPUQuota > 0 || r.CPUPeriod > 0), "Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set"},
-		{r.CPUPeriod != 0 && (r.CPUPeriod < 1000 || r.CPUPeriod > 1000000), "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"},
-		{r.CPUQuota > 0 && r.CPUQuota < 1000, "CPU cfs quota can not be less than 1ms (i.e. 1000)"},
-		{r.BlkioWeight > 0 && (r.BlkioWeight < 10 || r.BlkioWeight > 1000), "Range of blkio weight is from 10 to 1000"},
-		{r.ShmSize < 0, "SHM size can not be less than 0"},
-	} {
-		if c.bad {
-			return fmt.Errorf("%s: %w", c.text, errdefs.ErrInvalidArgument)
-		}
-	}
-	if online := onlineCPUs(); r.NanoCPUs > int64(online)*1e9 {
-		return fmt.Errorf("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available: %w", online, online, errdefs.ErrInvalidArgument)
-	}
-	return nil
 }
 
 // createVolumes makes the volumes that the container's mounts want and that are not there, each with

@@ -67,26 +67,3 @@ func TestFillIn(t *testing.T) {
 		t.Errorf("exposed %v", cfg.Network.Exposed)
 	}
 }
-
-func TestCheckLimits(t *testing.T) {
-	low := int64(101)
-	for name, r := range map[string]container.Resources{
-		"little memory":      {Memory: 1 << 20},
-		"swap alone":         {MemorySwap: 1 << 30},
-		"swap below memory":  {Memory: 1 << 30, MemorySwap: 1 << 29},
-		"reservation":        {Memory: 1 << 30, MemoryReservation: 1 << 31},
-		"swappiness":         {MemorySwappiness: &low},
-		"negative CPUs":      {NanoCPUs: -1},
-		"more CPUs than are": {NanoCPUs: 1e15},
-		"both":               {NanoCPUs: 1e8, CPUQuota: 5000},
-		"short period":       {CPUPeriod: 10},
-		"weight":             {BlkioWeight: 5},
-	} {
-		if checkLimits(r) == nil {
-			t.Errorf("%s: %+v was accepted", name, r)
-		}
-	}
-	if err := checkLimits(container.Resources{Memory: 64 << 20, MemorySwap: -1, NanoCPUs: 5e8, PidsLimit: 10}); err != nil {
-		t.Error(err)
-	}
-}

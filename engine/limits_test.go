@@ -3,6 +3,7 @@ package engine
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/berth-engine/berth/container"
 	"github.com/containerd/errdefs"
@@ -49,5 +50,55 @@ func TestCutRlimits(t *testing.T) {
 	}
 	if got := (machine{bounding: []string{"CAP_SYS_RESOURCE"}}).cutRlimits(asked); len(got) != 0 {
 		t.Errorf("with the capability: %q", got)
+	}
+}
+
+func TestCheckLimits(t *testing.T) {
+	low := int64(101)
+	for name, r := range map[string]container.Resources{
+		"little memory":      {Memory: 1 << 20},
+		"swap alone":         {MemorySwap: 1 << 30},
+		"swap below memory":  {Memory: 1 << 30, MemorySwap: 1 << 29},
+		"reservation":        {Memory: 1 << 30, MemoryReservation: 1 << 31},
+		"swappiness":         {MemorySwappiness: &low},
+		"negative CPUs":      {NanoCPUs: -1},
+		"more CPUs than are": {NanoCPUs: 1e15},
+		"both":               {NanoCPUs: 1e8, CPUQuota: 5000},
+		"short period":       {CPUPeriod: 10},
+		"weight":             {BlkioWeight: 5},
+	} {
+		if checkLimits(r) == nil {
+			t.Errorf("%s: %+v was accepted", name, r)
+		}
+	}
+	if err := checkLimits(container.Resources{Memory: 64 << 20, MemorySwap: -1, NanoCPUs: 5e8, PidsLimit: 10}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCheckOOMScore(t *testing.T) {
+	for score, ok := range map[int]bool{0: true, 1000: true, -1000: true, 1001: false, -1001: false} {
+		if err := checkOOMScore(score); (err == nil) != ok {
+			t.Errorf("%d: %v", score, err)
+		}
+	}
+}
+
+func TestCheckHealth(t *testing.T) {
+	for name, c := range map[string]struct {
+		check *container.Healthcheck
+		ok    bool
+	}{
+		"none":             {nil, true},
+		"defaults":         {&container.Healthcheck{}, true},
+		"the least":        {&container.Healthcheck{Interval: time.Millisecond}, true},
+		"short interval":   {&container.Healthcheck{Interval: time.Microsecond}, false},
+		"negative timeout": {&container.Healthcheck{Timeout: -time.Second}, false},
+		"start interval":   {&container.Healthcheck{StartInterval: time.Nanosecond}, false},
+		"retries":          {&container.Healthcheck{Retries: -1}, false},
+	} {
+		if err := checkHealth(c.check); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -3,7 +3,6 @@ package engine
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/berth-engine/berth/container"
 	"github.com/containerd/errdefs"
@@ -37,33 +36,6 @@ func TestCheckSharing(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		case c.want != "" && (err == nil || !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%s: %v, want %q", name, err, c.want)
-		}
-	}
-}
-
-func TestCheckOOMScore(t *testing.T) {
-	for score, ok := range map[int]bool{0: true, 1000: true, -1000: true, 1001: false, -1001: false} {
-		if err := checkOOMScore(score); (err == nil) != ok {
-			t.Errorf("%d: %v", score, err)
-		}
-	}
-}
-
-func TestCheckHealth(t *testing.T) {
-	for name, c := range map[string]struct {
-		check *container.Healthcheck
-		ok    bool
-	}{
-		"none":             {nil, true},
-		"defaults":         {&container.Healthcheck{}, true},
-		"the least":        {&container.Healthcheck{Interval: time.Millisecond}, true},
-		"short interval":   {&container.Healthcheck{Interval: time.Microsecond}, false},
-		"negative timeout": {&container.Healthcheck{Timeout: -time.Second}, false},
-		"start interval":   {&container.Healthcheck{StartInterval: time.Nanosecond}, false},
-		"retries":          {&container.Healthcheck{Retries: -1}, false},
-	} {
-		if err := checkHealth(c.check); (err == nil) != c.ok {
-			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

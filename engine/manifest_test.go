@@ -1,11 +1,15 @@
 package engine
 
 import (
+	"archive/tar"
 	"bytes"
+	"errors"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -32,7 +36,7 @@ func TestManifestOfRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.RemoveImage(t.Context(), img.ID.String(), false); err != nil {
+	if _, err := e.RemoveImage(img.ID.String(), false); err != nil {
 		t.Fatal(err)
 	}
 	_, failed := e.manifestOf(t.Context(), l, img)
@@ -141,7 +145,7 @@ func TestSaveMeetsRemoval(t *testing.T) {
 	e := stores(t)
 	img := addImage(t, e)
 	w := &remover{remove: func() {
-		if _, err := e.RemoveImage(t.Context(), img.ID.String(), false); err != nil {
+		if _, err := e.RemoveImage(img.ID.String(), false); err != nil {
 			t.Error(err)
 		}
 	}}
@@ -175,6 +179,54 @@ func TestHasLayer(t *testing.T) {
 	} {
 		if have, err := in.HasLayer(t.Context(), ocispec.Descriptor{Digest: c.blob}, c.diffID); have != c.want || err != nil {
 			t.Errorf("%s: %v, %v", c.name, have, err)
+		}
+	}
+}
+
+// TestPutLayerThatIsHere: the bytes that come for a layer that is here are kept as they came, and refused where they are
+// another layer's: they would be pushed as this one's.
+func TestPutLayerThatIsHere(t *testing.T) {
+	e := stores(t)
+	tarOf := func(seed uint64) []byte {
+		data := make([]byte, 3<<20)
+		_, _ = rand.NewChaCha8([32]byte{byte(seed)}).Read(data)
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		err := w.WriteHeader(&tar.Header{Name: "x", Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(data))})
+		_, written := w.Write(data)
+		if err := errors.Join(err, written, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := tarOf(1)
+	layer, err := e.layers.Put(t.Context(), bytes.NewReader(plain), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		compressed []byte
+		is         func(error) bool
+	}{
+		"its own":           {z.EncodeAll(plain, nil), isNil},
+		"its own, and more": {append(z.EncodeAll(plain, nil), z.EncodeAll([]byte("more"), nil)...), errdefs.IsInvalidArgument},
+		"another's":         {z.EncodeAll(tarOf(2), nil), errdefs.IsInvalidArgument},
+	} {
+		for range 10 {
+			in := &incoming{e, e.leases.lease()}
+			blob := ocispec.Descriptor{Digest: digest.FromBytes(c.compressed), Size: int64(len(c.compressed))}
+			err := in.PutLayer(t.Context(), blob, layer.DiffID, bytes.NewReader(c.compressed))
+			if _, kept := e.content.Info(blob.Digest); !c.is(err) || (kept == nil) != (err == nil) {
+				t.Errorf("%s: %v, blob: %v", name, err, kept)
+			}
+			in.l.end()
+			if _, err := e.content.Delete(blob.Digest); err != nil && !errdefs.IsNotFound(err) {
+				t.Fatal(err)
+			}
 		}
 	}
 }

@@ -169,9 +169,8 @@ func (in *incoming) unpack(ctx context.Context, want digest.Digest, compressed i
 	if err != nil {
 		return layer.Layer{}, "", err
 	}
-	defer tar.Close()
 	made, err := in.e.layers.PutHeld(ctx, tar, want, func(d digest.Digest) { in.l.hold(d) })
-	if err != nil {
+	if err = errors.Join(err, tar.Close()); err != nil { // its workers read no more
 		return layer.Layer{}, "", err
 	}
 	// What follows the tar belongs to the blob's digest, too.

@@ -22,7 +22,7 @@ import (
 
 // Put stores the layer whose uncompressed tar is read from tar, up to its end. With want, a tar that
 // has another digest is refused (errdefs.ErrInvalidArgument) and nothing is kept; where want is here
-// already and Check finds it good, Put returns without reading. One that is damaged is replaced. When Put
+// already and Check finds it good, the tar is only read and compared. One that is damaged is replaced. When Put
 // returns, the layer is verified and durable.
 func (s *Store) Put(ctx context.Context, tar io.Reader, want digest.Digest) (Layer, error) {
 	return s.PutHeld(ctx, tar, want, func(digest.Digest) {})
@@ -33,8 +33,11 @@ func (s *Store) Put(ctx context.Context, tar io.Reader, want digest.Digest) (Lay
 func (s *Store) PutHeld(ctx context.Context, tar io.Reader, want digest.Digest, hold func(digest.Digest)) (Layer, error) {
 	if want != "" {
 		hold(want)
-		if found, err := s.Check(want); err == nil || errdefs.IsInvalidArgument(err) {
-			return found, err
+		switch found, err := s.Check(want); {
+		case err == nil:
+			return found, compare(tar, found)
+		case errdefs.IsInvalidArgument(err):
+			return Layer{}, err
 		}
 	}
 	f, err := os.CreateTemp(s.tmp, "put-*")
@@ -52,6 +55,24 @@ func (s *Store) PutHeld(ctx context.Context, tar io.Reader, want digest.Digest, 
 	return rec.Layer, f.Close()
 }
 
+// compare reads a tar, and refuses one that is not the layer's.
+func compare(tar io.Reader, l Layer) error {
+	hash := l.DiffID.Algorithm().Hash()
+	// one byte more than it should have is enough to tell
+	_, err := io.Copy(hash, io.LimitReader(tar, l.TarSize+1))
+	if err != nil {
+		return fmt.Errorf("compare a layer: %w", err)
+	}
+	if got := digest.NewDigest(l.DiffID.Algorithm(), hash); got != l.DiffID {
+		return otherContent(got, l.DiffID)
+	}
+	return nil
+}
+
+func otherContent(got, want digest.Digest) error {
+	return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("the layer's content is %s, but %s was announced", got, want))
+}
+
 // write makes f the durable layer file of tar.
 func (s *Store) write(ctx context.Context, f *os.File, tar io.Reader, want digest.Digest) (record, error) {
 	res, err := erofs.Write(ctx, f, tar, erofs.Options{Limits: s.limits})
@@ -59,7 +80,7 @@ func (s *Store) write(ctx context.Context, f *os.File, tar io.Reader, want diges
 		return record{}, err
 	}
 	if want != "" && res.DiffID != want {
-		return record{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("the layer's content is %s, but %s was announced", res.DiffID, want))
+		return record{}, otherContent(res.DiffID, want)
 	}
 	if err := f.Sync(); err != nil {
 		return record{}, err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,9 +26,14 @@ func TestPutGetListRemove(t *testing.T) {
 	if err != nil || a.DiffID != want || a.TarSize != int64(len(tarA)) || a.Size < a.TarSize || len(a.Implied) != 1 || a.Implied[0] != "d" {
 		t.Fatalf("%+v %v", a, err)
 	}
-	again, err := s.Put(t.Context(), nil, want) // nothing is read
+	again, err := s.Put(t.Context(), bytes.NewReader(tarA), want)
 	if err != nil || again.Metadata != a.Metadata {
 		t.Errorf("put again: %+v %v", again, err)
+	}
+	for _, other := range [][]byte{makeTar(t, item{name: "c", data: "3"}), tarA[:len(tarA)-1], append(slices.Clone(tarA), 0)} {
+		if _, err := s.Put(t.Context(), bytes.NewReader(other), want); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("another tar for a layer that is here: %v", err)
+		}
 	}
 	b := put(t, s, item{name: "b", data: "2"})
 	list, err := s.List()

@@ -38,8 +38,8 @@ build-arm64:
 install: build
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(PROGRAMS:%=bin/%)
 	install -d $(DESTDIR)/etc/systemd/system
-	sed 's|@BINDIR@|$(PREFIX)/bin|' docs/systemd/berth.service.in > $(DESTDIR)/etc/systemd/system/berth.service
-	sed 's|@BINDIR@|$(PREFIX)/bin|' docs/systemd/berth-shutdown.service.in > $(DESTDIR)/etc/systemd/system/berth-shutdown.service
+	sed 's|@BINDIR@|$(PREFIX)/bin|g' docs/systemd/berth.service.in > $(DESTDIR)/etc/systemd/system/berth.service
+	sed 's|@BINDIR@|$(PREFIX)/bin|g' docs/systemd/berth-shutdown.service.in > $(DESTDIR)/etc/systemd/system/berth-shutdown.service
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	bin/berth completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/berth
 	bin/berth completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_berth

@@ -237,7 +237,7 @@ func (s *Server) tag(w http.ResponseWriter, r *http.Request, name string) error 
 
 func (s *Server) removeImage(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	removed, err := s.engine.RemoveImage(r.Context(), r.PathValue("name"), truth(q, "force", false))
+	removed, err := s.engine.RemoveImage(r.PathValue("name"), truth(q, "force", false))
 	if err != nil {
 		return err
 	}

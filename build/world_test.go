@@ -235,12 +235,12 @@ func (m *memory) Resolve(_ context.Context, ref reference.Named, _ solver.ImageO
 	return solver.Image{Digest: digest.FromBytes(b.config), Config: b.config}, err
 }
 
-func (m *memory) Ensure(_ context.Context, ref reference.Canonical, _ solver.ImageOptions) ([]digest.Digest, error) {
+func (m *memory) Ensure(_ context.Context, ref reference.Canonical, _ solver.ImageOptions) ([]digest.Digest, func(), error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ensured++
 	b, err := m.find(ref)
-	return b.diffIDs, err
+	return b.diffIDs, func() {}, err
 }
 
 // local is a client whose contexts are maps in memory, by source and path. What begins with "-> " is a

@@ -129,30 +129,29 @@ func (e *Engine) knownAs(ref reference.Named, img image.Image) bool {
 	return err == nil
 }
 
-// Ensure makes the layers of an image local and keeps them until ctx ends.
-func (b *buildImages) Ensure(ctx context.Context, ref reference.Canonical, o solver.ImageOptions) (diffIDs []digest.Digest, err error) {
+// Ensure makes the layers of an image local and keeps them until release.
+func (b *buildImages) Ensure(ctx context.Context, ref reference.Canonical, o solver.ImageOptions) (diffIDs []digest.Digest, release func(), err error) {
 	e := (*Engine)(b)
 	l := e.leases.lease()
 	defer func() {
 		if err != nil {
 			e.endWork(l, &err)
-			return
 		}
-		context.AfterFunc(ctx, func() { e.endLease(l) }) // only now: a lease that has ended can't hold
 	}()
 	id, err := e.images.Lookup(ref)
 	if errdefs.IsNotFound(err) { // perhaps by its own ID
 		id, err = ref.Digest(), nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	release = func() { e.endLease(l) }
 	img, err := e.holdImage(l, id)
 	if !errdefs.IsNotFound(err) {
-		return img.DiffIDs, err
+		return img.DiffIDs, release, err
 	}
 	p, err := e.pull(ctx, l, ref, PullOptions{Platform: &o.Platform, Credentials: credentials(o.Credentials), Progress: sum(o.Progress)})
-	return p.Image.DiffIDs, err
+	return p.Image.DiffIDs, release, err
 }
 
 // sum adds the progress of all layers up.

@@ -159,6 +159,9 @@ func (e *Engine) Changes(ctx context.Context, user string) ([]layer.Change, erro
 	if err != nil {
 		return nil, err
 	}
+	l := e.leases.lease()
+	defer e.endLease(l)
+	l.hold(c.Config().Layers...)
 	st, upper, err := e.diffOf(ctx, c)
 	if err != nil {
 		return nil, err

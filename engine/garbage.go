@@ -88,8 +88,8 @@ func (e *Engine) sweep() error {
 		return err
 	}
 	e.background(func(ctx context.Context) {
-		if _, err := e.collect(ctx, append(layers, blobs...)); err != nil && ctx.Err() == nil {
-			e.log.Warn("what earlier engines left may stay on the disk", "error", err)
+		if ctx.Err() == nil {
+			e.drop("what earlier engines left may stay on the disk", append(layers, blobs...))
 		}
 	})
 	return nil
@@ -100,15 +100,16 @@ func (e *Engine) endLease(l *lease) {
 	e.drop("what was removed while it was in use may stay on the disk", l.end())
 }
 
-// endWork ends the lease of work that brings things. Where it failed, they go again, unless something else names them.
+// endWork ends the lease of work that makes or brings things. Where it failed, what nothing names of all that it held
+// goes again.
 func (e *Engine) endWork(l *lease, failed *error) {
 	if *failed == nil {
 		e.endLease(l)
 		return
 	}
 	l.doubt()
-	if _, err := e.collect(context.WithoutCancel(e.life), l.end()); err != nil {
-		*failed = errors.Join(*failed, fmt.Errorf("what was brought until then stays on the disk: %w", err))
+	if _, err := e.collect(l.end()); err != nil {
+		*failed = errors.Join(*failed, fmt.Errorf("what was made until then stays on the disk: %w", err))
 	}
 }
 
@@ -126,17 +127,18 @@ func (e *Engine) dropLayers(ids []digest.Digest) {
 
 // drop collects where nobody waits for an error: that is logged as a warning, unless the engine closes.
 func (e *Engine) drop(warning string, candidates []digest.Digest) {
-	if _, err := e.collect(context.WithoutCancel(e.life), candidates); err != nil && e.life.Err() == nil {
+	if _, err := e.collect(candidates); err != nil && e.life.Err() == nil {
 		e.log.Warn(warning, "error", err)
 	}
 }
 
 // collect deletes those of the candidates that nothing names any more, and returns which. What a lease holds goes when
-// it ends.
-func (e *Engine) collect(ctx context.Context, candidates []digest.Digest) (deleted []digest.Digest, err error) {
+// it ends. Nobody's cancellation keeps it from that: what named them is gone already.
+func (e *Engine) collect(candidates []digest.Digest) (deleted []digest.Digest, err error) {
 	if len(candidates) == 0 {
 		return nil, nil
 	}
+	ctx := context.WithoutCancel(e.life)
 	e.leases.mu.Lock()
 	defer e.leases.mu.Unlock()
 	named, err := e.roots(ctx)
@@ -148,6 +150,7 @@ func (e *Engine) collect(ctx context.Context, candidates []digest.Digest) (delet
 		if named[d] {
 			continue
 		}
+		named[d] = true // each once
 		if e.leases.counts[d] > 0 {
 			e.leases.doubt([]digest.Digest{d})
 			continue

@@ -195,101 +195,104 @@ type RemovedImage struct{ Untagged, Deleted string }
 // RemoveImage takes a name away, and where it was the last one (or an ID was given) the image, its
 // blobs and those of its layers that nothing else uses. A container that was made of it is
 // errdefs.ErrConflict without force; a running one always.
-func (e *Engine) RemoveImage(ctx context.Context, user string, force bool) (done []RemovedImage, err error) {
-	done, _, err = e.removeImage(ctx, user, force)
+func (e *Engine) RemoveImage(user string, force bool) (done []RemovedImage, err error) {
+	done, _, err = e.removeImage(user, force)
 	return done, err
 }
 
 // removeImage is RemoveImage; deleted are the layers and blobs that went.
-func (e *Engine) removeImage(ctx context.Context, user string, force bool) (done []RemovedImage, deleted []digest.Digest, err error) {
+func (e *Engine) removeImage(user string, force bool) (done []RemovedImage, deleted []digest.Digest, err error) {
 	id, err := e.images.Resolve(user)
 	if err != nil {
 		return nil, nil, err
 	}
-	names, err := e.images.Names()
-	if err != nil {
-		return nil, nil, err
-	}
-	mine := names[id]
-	ref, byName := namedIn(user, mine)
-	if byName {
-		others := slices.DeleteFunc(slices.Clone(mine), func(n reference.Named) bool {
-			return n.String() == ref.String() || isDigest(n) && n.Name() == ref.Name() && !hasOtherTag(mine, ref)
-		})
-		if len(others) > 0 {
-			if err := e.images.Untag(ref, id); err != nil {
-				return nil, nil, err
-			}
-			e.events.publish("image", "untag", id.String(), map[string]string{"name": reference.FamiliarString(ref)})
-			return []RemovedImage{{Untagged: reference.FamiliarString(ref)}}, nil, nil
-		}
-	} else if tagged := repositories(mine); len(tagged) > 1 && !force {
-		return nil, nil, fmt.Errorf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories: %w", short(id), errdefs.ErrConflict)
-	}
-	return e.deleteImage(ctx, id, mine, byName, force)
+	return e.deleteImage(id, func(all []reference.Named) ([]reference.Named, error) { return e.meant(user, id, all, force) })
 }
 
-// deleteImage takes names of an image away, and what it leaves, if those were all. What unused refuses is not touched.
-func (e *Engine) deleteImage(ctx context.Context, id digest.Digest, mine []reference.Named, byName, force bool) (done []RemovedImage, deleted []digest.Digest, err error) {
-	img, err := e.images.Get(id)
-	if err != nil {
-		return nil, nil, err
+// meant are the names of an image that RemoveImage takes away: the one that the user gave, and with the last tag of a
+// repository the digests that it is known by there; all, where that leaves none, or an ID was given (moby,
+// daemon/images/image_delete.go). leases.mu is held.
+func (e *Engine) meant(user string, id digest.Digest, all []reference.Named, force bool) ([]reference.Named, error) {
+	ref, byName := namedIn(user, all)
+	switch {
+	case byName:
+		mine := slices.DeleteFunc(slices.Clone(all), func(n reference.Named) bool {
+			goes := n.String() == ref.String() || isDigest(n) && n.Name() == ref.Name() && !hasOtherTag(all, ref)
+			return !goes
+		})
+		if len(mine) < len(all) {
+			return mine, nil
+		}
+	case !strings.HasPrefix(id.Encoded(), strings.TrimPrefix(user, "sha256:")): // a name that is another image's by now
+		return nil, image.NotFound(user)
+	case !force && !oneReference(all):
+		return nil, fmt.Errorf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories: %w", short(id), errdefs.ErrConflict)
 	}
-	done, gone, err := e.dropRecord(id, mine, byName, force)
-	if err != nil || !gone {
+	return all, e.unused(id, byName, force)
+}
+
+// deleteImage takes those names of an image away that pick chooses of all, and what it leaves, if that were all.
+func (e *Engine) deleteImage(id digest.Digest, pick func(all []reference.Named) ([]reference.Named, error)) (done []RemovedImage, deleted []digest.Digest, err error) {
+	done, was, err := e.dropNames(id, pick)
+	for _, d := range done {
+		e.events.publish("image", "untag", id.String(), map[string]string{"name": d.Untagged})
+	}
+	if err != nil || was == nil {
 		return done, nil, err
 	}
 	e.events.publish("image", "delete", id.String(), map[string]string{"name": id.String()})
 	done = append(done, RemovedImage{Deleted: id.String()})
-	deleted, err = e.collect(ctx, belongings(img))
+	deleted, err = e.collect(belongings(*was))
 	for _, d := range deleted {
-		if slices.Contains(img.DiffIDs, d) {
+		if slices.Contains(was.DiffIDs, d) {
 			done = append(done, RemovedImage{Deleted: d.String()})
 		}
 	}
 	return done, deleted, err
 }
 
-// dropRecord takes names of an image away and then its record, unless it has another name by now or somebody is about
-// to give it one (a build, a pull): a name never leads to nothing. Whoever makes an image, or a container of it, has it
-// on a lease first, and waits here.
-func (e *Engine) dropRecord(id digest.Digest, mine []reference.Named, byName, force bool) (done []RemovedImage, gone bool, err error) {
+// dropNames takes names of an image away and then its record, unless it keeps another name or somebody is about to give
+// it one (a build, a pull): a name never leads to nothing. Whoever makes an image, or a container of it, has it on a
+// lease first, and waits here. was is the record that went, nil where it stays.
+func (e *Engine) dropNames(id digest.Digest, pick func(all []reference.Named) ([]reference.Named, error)) (done []RemovedImage, was *image.Image, err error) {
 	e.leases.mu.Lock()
 	defer e.leases.mu.Unlock()
-	if e.leases.using[id] > 0 && !force {
-		return nil, false, fmt.Errorf("conflict: unable to delete %s (must be forced) - a container is being made of it just now: %w", short(id), errdefs.ErrConflict)
-	}
-	if err := e.unused(id, byName, force); err != nil {
-		return nil, false, err
-	}
-	now, err := e.images.Names()
+	names, err := e.images.Names()
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
-	for _, n := range mine {
+	all := names[id]
+	picked, err := pick(all)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, n := range picked {
 		err := e.images.Untag(n, id)
 		if errdefs.IsNotFound(err) { // another image's by now
 			continue
 		}
 		if err != nil {
-			return done, false, err
+			return done, nil, err
 		}
 		done = append(done, RemovedImage{Untagged: reference.FamiliarString(n)})
 	}
-	named := slices.ContainsFunc(now[id], func(n reference.Named) bool {
-		return !slices.ContainsFunc(mine, func(m reference.Named) bool { return m.String() == n.String() })
-	})
 	switch {
-	case !named && e.leases.naming[id] == 0:
-		return done, true, e.images.Remove(id)
+	case len(picked) < len(all):
+		return done, nil, nil
+	case e.leases.naming[id] == 0:
+		img, err := e.images.Remove(id)
+		return done, &img, err
 	case len(done) == 0:
-		return nil, false, fmt.Errorf("conflict: unable to delete %s - it is being built, pulled or tagged just now: %w", short(id), errdefs.ErrConflict)
+		return nil, nil, fmt.Errorf("conflict: unable to delete %s - it is being built, pulled or tagged just now: %w", short(id), errdefs.ErrConflict)
 	}
-	return done, false, nil
+	return done, nil, nil
 }
 
-// unused refuses to delete an image that a container was made of.
+// unused refuses to delete an image that a container was, or is just being, made of. leases.mu is held.
 func (e *Engine) unused(id digest.Digest, byName, force bool) error {
+	if e.leases.using[id] > 0 && !force {
+		return fmt.Errorf("conflict: unable to delete %s (must be forced) - a container is being made of it just now: %w", short(id), errdefs.ErrConflict)
+	}
 	for _, c := range e.all() {
 		if c.Config().ImageID != id {
 			continue
@@ -326,12 +329,19 @@ func hasOtherTag(names []reference.Named, ref reference.Named) bool {
 	})
 }
 
-func repositories(names []reference.Named) map[string]bool {
-	all := map[string]bool{}
+// oneReference tells whether the names of an image are at most one tag, and digests of one repository (moby,
+// isSingleReference; the sentence of a refusal says less).
+func oneReference(names []reference.Named) bool {
+	tags := 0
 	for _, n := range names {
-		all[n.Name()] = true
+		if !isDigest(n) {
+			tags++
+		}
+		if n.Name() != names[0].Name() {
+			return false
+		}
 	}
-	return all
+	return tags <= 1
 }
 
 // HistoryEntry is a line of an image's history, the newest first.

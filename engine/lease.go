@@ -10,7 +10,7 @@ import (
 // lease before it looks whether it is here.
 type leases struct {
 	// mu is also held while something is collected, syncing included: what is looked for is not going away. It comes
-	// before all other locks (the engine's, the builder's, the image store's).
+	// before all other locks: the engine's, the builder's, the solver's, the cache's, and those of the stores.
 	mu     sync.Mutex
 	counts map[digest.Digest]int
 	naming map[digest.Digest]int  // images that somebody is about to name; guarded by mu

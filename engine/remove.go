@@ -153,9 +153,7 @@ func (e *Engine) dropImage(c *instance) {
 		if _, err := e.images.Get(cfg.ImageID); !errdefs.IsNotFound(err) {
 			return
 		}
-		if _, err := e.collect(ctx, append([]digest.Digest{cfg.ImageID}, cfg.Layers...)); err != nil {
-			e.log.Warn("what a removed container had of a removed image stays on the disk", "container", c.ID, "error", err)
-		}
+		e.drop("what a removed container had of a removed image stays on the disk", append([]digest.Digest{cfg.ImageID}, cfg.Layers...))
 	})
 }
 

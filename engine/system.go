@@ -3,9 +3,11 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/berth-engine/berth/network"
 	"github.com/berth-engine/berth/volume"
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
@@ -108,7 +111,7 @@ func (e *Engine) id() (string, error) {
 
 // Usage is what takes room on disk.
 type Usage struct {
-	LayersSize int64 // bytes of all layers
+	LayersSize int64 // bytes of all layers that images have
 	Images     []Image
 	// Shared is how many bytes of an image's layers another image has, too.
 	Shared     map[digest.Digest]int64
@@ -135,11 +138,6 @@ func (e *Engine) Usage(ctx context.Context) (Usage, error) {
 	if err != nil {
 		return u, err
 	}
-	size := map[digest.Digest]int64{}
-	for _, l := range layers {
-		u.LayersSize += l.Size
-		size[l.DiffID] = l.TarSize
-	}
 	if u.Images, err = e.Images(); err != nil {
 		return u, err
 	}
@@ -148,6 +146,13 @@ func (e *Engine) Usage(ctx context.Context) (Usage, error) {
 		for _, d := range img.DiffIDs {
 			users[d]++
 		}
+	}
+	size := map[digest.Digest]int64{}
+	for _, l := range layers {
+		if users[l.DiffID] > 0 { // others are the build cache's, which counts them itself
+			u.LayersSize += l.Size
+		}
+		size[l.DiffID] = l.TarSize
 	}
 	for _, img := range u.Images {
 		for _, d := range img.DiffIDs {
@@ -209,11 +214,19 @@ func (e *Engine) PruneImages(ctx context.Context, keep func(Image) bool) (p Prun
 		return p, err
 	}
 	for _, img := range images {
-		if keep(img) || e.unused(img.ID, false, false) != nil {
+		if ctx.Err() != nil {
+			return p, context.Cause(ctx)
+		}
+		if keep(img) || img.Containers > 0 {
 			continue
 		}
 		sizes := e.sizes(belongings(img.Image))
-		done, deleted, err := e.deleteImage(ctx, img.ID, img.Names, false, false) // not one that it was given since
+		done, deleted, err := e.deleteImage(img.ID, func(all []reference.Named) ([]reference.Named, error) {
+			if !slices.EqualFunc(all, img.Names, func(a, b reference.Named) bool { return a.String() == b.String() }) {
+				return nil, fmt.Errorf("image %s was given other names meanwhile: %w", short(img.ID), errdefs.ErrConflict)
+			}
+			return all, e.unused(img.ID, false, false)
+		})
 		if errdefs.IsConflict(err) || errdefs.IsNotFound(err) {
 			continue
 		}
@@ -296,7 +309,7 @@ func (e *Engine) PruneBuild(ctx context.Context, o build.PruneOptions) (p Pruned
 	freed, forgotten, failed := e.builder.Prune(ctx, o)
 	p.Reclaimed = freed
 	sizes := e.sizes(forgotten)
-	deleted, err := e.collect(ctx, forgotten) // in any case: nobody else knows of them
+	deleted, err := e.collect(forgotten) // in any case: nobody else knows of them
 	for _, d := range deleted {
 		p.Deleted, p.Reclaimed = append(p.Deleted, d.String()), p.Reclaimed+sizes[d]
 	}

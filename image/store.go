@@ -111,15 +111,15 @@ func (s *Store) List() ([]Image, error) {
 	return images, errors.Join(broken...)
 }
 
-// Remove removes the record of an image. Its names must be gone.
-func (s *Store) Remove(id digest.Digest) error {
+// Remove removes the record of an image, and returns what it was. The image's names must be gone.
+func (s *Store) Remove(id digest.Digest) (Image, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := s.unlink(s.imagePath(id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return NotFound(id.String())
+	img, err := s.Get(id)
+	if err != nil {
+		return Image{}, err
 	}
-	return err
+	return img, s.unlink(s.imagePath(id))
 }
 
 // Tag points name (with a tag or a digest) at an image, and returns the image that it pointed at

@@ -154,11 +154,11 @@ func TestRemoveTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := digest.FromString("image")
-	put(t, s, Image{ID: id})
-	if err := s.Remove(id); err != nil {
-		t.Fatal(err)
+	put(t, s, Image{ID: id, Size: 3})
+	if was, err := s.Remove(id); err != nil || was.Size != 3 {
+		t.Fatal(was, err)
 	}
-	if err := s.Remove(id); !errdefs.IsNotFound(err) {
+	if _, err := s.Remove(id); !errdefs.IsNotFound(err) {
 		t.Errorf("removed twice: %v", err)
 	}
 }

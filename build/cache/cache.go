@@ -102,8 +102,9 @@ func (c *Cache) Get(id ID) (*Record, bool) {
 
 // touch notes that a record was used, on the disk at most once an hour. It needs mu held.
 func (c *Cache) touch(r *Record) *Record {
-	now := time.Now().UTC() // with its monotonic reading
+	now := time.Now()
 	c.touched[r.ID] = now
+	now = now.UTC() // which has no monotonic reading: Forget needs it
 	if now.Sub(r.Used) < time.Hour {
 		return r
 	}

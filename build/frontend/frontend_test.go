@@ -74,8 +74,8 @@ func (images) Resolve(_ context.Context, ref reference.Named, o solver.ImageOpti
 	return solver.Image{Digest: digest.FromString("manifest"), Config: b}, err
 }
 
-func (images) Ensure(context.Context, reference.Canonical, solver.ImageOptions) ([]digest.Digest, error) {
-	return nil, errors.New("nothing is to be made local before the graph is executed")
+func (images) Ensure(context.Context, reference.Canonical, solver.ImageOptions) ([]digest.Digest, func(), error) {
+	return nil, nil, errors.New("nothing is to be made local before the graph is executed")
 }
 
 func run(t *testing.T, files map[string]string, change func(*Options)) (*Result, []Warning, error) {

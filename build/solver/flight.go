@@ -143,7 +143,7 @@ func (s *Solver) start(f *flight, key string, gone <-chan struct{}, run func(ctx
 				f.stale = errors.Is(f.err, context.Canceled) && s.ctx.Err() == nil
 			}
 		}
-		s.over(f, func() {
+		s.ended(f, func() {
 			if s.flights[key] == f {
 				delete(s.flights, key)
 			}

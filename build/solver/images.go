@@ -40,7 +40,7 @@ type Images interface {
 	// Resolve finds an image here, or, where it is not here or Pull is set, at its registry. It need not
 	// bring layers.
 	Resolve(ctx context.Context, ref reference.Named, opts ImageOptions) (Image, error)
-	// Ensure makes all layers of an image local, and keeps them from being deleted until ctx ends. ref
+	// Ensure makes all layers of an image local, and keeps them from being deleted until release. ref
 	// has the digest that Resolve gave.
-	Ensure(ctx context.Context, ref reference.Canonical, opts ImageOptions) (diffIDs []digest.Digest, err error)
+	Ensure(ctx context.Context, ref reference.Canonical, opts ImageOptions) (diffIDs []digest.Digest, release func(), err error)
 }

@@ -289,7 +289,7 @@ func (s *Solver) convert(p *part) {
 		} else {
 			p.err = fmt.Errorf("make a layer of %q: %w", p.description, err)
 		}
-		s.over(p, func() { close(p.ready) })
+		s.ended(p, func() { close(p.ready) })
 		if err := p.drop(); err != nil {
 			s.opts.Log.Warn("a build step's directory stays until the next start", "error", err)
 		}

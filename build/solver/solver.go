@@ -57,8 +57,8 @@ type Solver struct {
 	flights map[string]*flight      // steps that run, by key; guarded by mu
 	live    map[cache.ID]*execution // results that are not all layers yet; guarded by mu
 	jobs    map[*job]time.Time      // those that are being executed, since when; guarded by mu
-	pending map[any]time.Time       // what may outlive its job (register); guarded by mu
-	made    []madeLayer             // what is held; guarded by mu
+	running map[any]time.Time       // flights and conversions (register); guarded by mu
+	held    []hold                  // guarded by mu
 }
 
 const (
@@ -97,7 +97,7 @@ func New(ctx context.Context, opts Options) (*Solver, error) {
 		opts: opts, ctx: ctx, cancel: cancel, converting: make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
 		mounts:  cacheMounts{dir: filepath.Join(opts.Root, mountsDir), locks: map[string]*mountLock{}},
 		flights: map[string]*flight{}, live: map[cache.ID]*execution{}, jobs: map[*job]time.Time{},
-		pending: map[any]time.Time{},
+		running: map[any]time.Time{},
 	}
 	s.background.Go(func() { s.remove(discarded) })
 	return s, nil

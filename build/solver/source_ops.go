@@ -99,10 +99,12 @@ func (j *job) ensure(ctx context.Context, v *vertex, ref reference.Canonical, op
 	opts.Progress = func(current, total int64) {
 		j.tell(Event{Kind: Status, Vertex: v.digest, Name: reference.FamiliarString(ref), Current: current, Total: total})
 	}
-	ids, err := j.s.opts.Images.Ensure(ctx, ref, opts)
+	at := time.Now()
+	ids, release, err := j.s.opts.Images.Ensure(ctx, ref, opts)
 	if err != nil {
 		return nil, err
 	}
+	j.s.hold(hold{at: at, release: release})
 	r := &result{}
 	for _, id := range ids {
 		r.parts = append(r.parts, layerPart(id, time.Time{}, ""))
@@ -180,10 +182,15 @@ func (j *job) layerOf(ctx context.Context, w *work) (*result, error) {
 		created := time.Now().UTC()
 		layers := []cache.Layer{{DiffID: dgst, Created: created, Description: w.v.name}}
 		rec := &cache.Record{ID: id, Created: created, Description: w.v.name, Outputs: map[int][]cache.Layer{0: layers}}
+		var replaced []digest.Digest
 		if old, ok := j.s.opts.Cache.Get(id); ok {
 			rec.Digests = old.Digests
+			for _, l := range old.Outputs[0] {
+				replaced = append(replaced, l.DiffID)
+			}
 		}
 		j.s.opts.Cache.Put(rec)
+		j.s.letGo(replaced)
 		return &execution{id, map[int]*result{0: fromLayers(layers)}}, nil
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package solver
 
 import (
+	"errors"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -11,9 +12,9 @@ import (
 	"github.com/berth-engine/berth/build/cache"
 )
 
-// TestMade: a layer is held until nothing is executed that began before it, what outlives its job counted; then one that
+// TestHeld: a layer is held until nothing is executed that began before it, what outlives its job counted; then one that
 // no record names is dropped.
-func TestMade(t *testing.T) {
+func TestHeld(t *testing.T) {
 	c := cache.Open(filepath.Join(t.TempDir(), "journal"))
 	defer c.Close()
 	var held, dropped []digest.Digest
@@ -52,7 +53,7 @@ func TestMade(t *testing.T) {
 	if !s.Since().Before(began) {
 		t.Error("what the first stood on may be forgotten before it is done")
 	}
-	s.over(part, func() {})
+	s.ended(part, func() {})
 	check("the second began later", nil, []digest.Digest{unnamed})
 	if s.Since().Before(began) {
 		t.Error("what the first stood on is kept for ever")
@@ -64,4 +65,35 @@ func TestMade(t *testing.T) {
 	check("nothing runs", nil, []digest.Digest{unnamed, late})
 	s.letGo([]digest.Digest{named})
 	check("the cache names it", nil, []digest.Digest{unnamed, late})
+}
+
+// TestForgotten: layers of a result whose record was forgotten before it was all layers, or of which not all parts can be
+// layers, are dropped.
+func TestForgotten(t *testing.T) {
+	c := cache.Open(filepath.Join(t.TempDir(), "journal"))
+	defer c.Close()
+	var dropped []digest.Digest
+	s, err := New(t.Context(), Options{Root: t.TempDir(), Cache: c, Drop: func(ids []digest.Digest) { dropped = append(dropped, ids...) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	one, other := digest.FromString("one"), digest.FromString("other")
+	layer := func(id digest.Digest) *part { return layerPart(id, time.Time{}, "") }
+	broken := &part{err: errors.New("no layer"), ready: make(chan struct{})}
+	known := cache.NewID()
+	c.Put(&cache.Record{ID: known, Outputs: map[int][]cache.Layer{}})
+
+	s.remember(&execution{cache.NewID(), map[int]*result{0: {[]*part{layer(one)}}}})
+	if !slices.Equal(dropped, []digest.Digest{one}) {
+		t.Errorf("of a forgotten record: %v", dropped)
+	}
+	s.remember(&execution{known, map[int]*result{0: {[]*part{layer(other), broken}}}})
+	if len(dropped) != 1 {
+		t.Errorf("before it has failed: %v", dropped)
+	}
+	s.ended(broken, func() { close(broken.ready) })
+	if !slices.Equal(dropped, []digest.Digest{one, other}) {
+		t.Errorf("of a result that failed: %v", dropped)
+	}
 }

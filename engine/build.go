@@ -48,7 +48,7 @@ func (e *Engine) Build(ctx context.Context, req build.Request, tags []string) (_
 		return "", build.Result{}, err
 	}
 	for _, ref := range refs {
-		if err := e.tag(ref, img.ID); err != nil {
+		if err := e.tag(ref, img.ID, img.Root()); err != nil {
 			return "", build.Result{}, err
 		}
 	}
@@ -106,22 +106,15 @@ func (e *Engine) local(ref reference.Named, o solver.ImageOptions) (solver.Image
 		return solver.Image{}, false, nil
 	}
 	pin := id
-	if img.Manifest != nil && e.knownAs(ref, img) {
-		pin = img.Manifest.Digest
-		if img.Index != nil {
-			pin = img.Index.Digest
-		}
+	if img = img.In(e.images.Root(reference.TagNameOnly(ref), id)); img.Root() != "" && e.knownAs(ref, img) {
+		pin = img.Root()
 	}
 	return solver.Image{Digest: pin, Config: raw}, true, nil
 }
 
 // knownAs tells whether the image is named REPOSITORY@DIGEST here, so that the pin is found again.
 func (e *Engine) knownAs(ref reference.Named, img image.Image) bool {
-	d := img.Manifest.Digest
-	if img.Index != nil {
-		d = img.Index.Digest
-	}
-	pinned, err := reference.WithDigest(reference.TrimNamed(ref), d)
+	pinned, err := reference.WithDigest(reference.TrimNamed(ref), img.Root())
 	if err != nil {
 		return false
 	}

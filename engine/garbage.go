@@ -62,15 +62,21 @@ func (e *Engine) holdImage(l *lease, id digest.Digest) (image.Image, error) {
 
 // belongings are the layers and blobs that a record of an image names.
 func belongings(img image.Image) []digest.Digest {
-	all := append([]digest.Digest{img.ID}, img.DiffIDs...)
-	if img.Manifest != nil {
-		all = append(all, img.Manifest.Digest)
-	}
-	if img.Index != nil {
-		all = append(all, img.Index.Digest)
-	}
-	for _, l := range img.Layers {
-		all = append(all, l.Digest)
+	return append(append([]digest.Digest{img.ID}, img.DiffIDs...), blobsOf(img.Forms()...)...)
+}
+
+// blobsOf are the manifests, indexes and compressed layers of forms.
+func blobsOf(forms ...image.Form) (all []digest.Digest) {
+	for _, f := range forms {
+		if f.Manifest != nil {
+			all = append(all, f.Manifest.Digest)
+		}
+		if f.Index != nil {
+			all = append(all, f.Index.Digest)
+		}
+		for _, l := range f.Layers {
+			all = append(all, l.Digest)
+		}
 	}
 	return all
 }

@@ -64,7 +64,7 @@ func (e *Engine) InspectImage(user string) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	return e.showImage(img, names)
+	return e.showImage(e.inForm(img, user), names)
 }
 
 func (e *Engine) showImage(img image.Image, names map[digest.Digest][]reference.Named) (Image, error) {
@@ -145,15 +145,16 @@ func (e *Engine) Tag(user, name string) error {
 	l := e.leases.lease()
 	defer e.endLease(l)
 	l.name(id)
-	if _, err := e.images.Get(id); err != nil { // removed in this moment
+	img, err := e.images.Get(id)
+	if err != nil { // removed in this moment
 		return err
 	}
-	return e.tag(ref, id)
+	return e.tag(ref, id, e.inForm(img, user).Root())
 }
 
-// tag gives an image, which a lease is to name, its name.
-func (e *Engine) tag(ref reference.Named, id digest.Digest) error {
-	if _, err := e.images.Tag(ref, id); err != nil {
+// tag gives an image, which a lease is to name, its name, for the form of a root.
+func (e *Engine) tag(ref reference.Named, id, root digest.Digest) error {
+	if _, err := e.images.Tag(ref, id, root); err != nil {
 		return err
 	}
 	e.events.publish("image", "tag", id.String(), map[string]string{"name": reference.FamiliarString(ref)})
@@ -233,16 +234,20 @@ func (e *Engine) meant(user string, id digest.Digest, all []reference.Named, for
 
 // deleteImage takes those names of an image away that pick chooses of all, and what it leaves, if that were all.
 func (e *Engine) deleteImage(id digest.Digest, pick func(all []reference.Named) ([]reference.Named, error)) (done []RemovedImage, deleted []digest.Digest, err error) {
-	done, was, err := e.dropNames(id, pick)
+	done, was, free, err := e.dropNames(id, pick)
 	for _, d := range done {
 		e.events.publish("image", "untag", id.String(), map[string]string{"name": d.Untagged})
 	}
-	if err != nil || was == nil {
+	if err != nil {
 		return done, nil, err
+	}
+	if was == nil {
+		deleted, err = e.collect(free)
+		return done, deleted, err
 	}
 	e.events.publish("image", "delete", id.String(), map[string]string{"name": id.String()})
 	done = append(done, RemovedImage{Deleted: id.String()})
-	deleted, err = e.collect(belongings(*was))
+	deleted, err = e.collect(free)
 	for _, d := range deleted {
 		if slices.Contains(was.DiffIDs, d) {
 			done = append(done, RemovedImage{Deleted: d.String()})
@@ -253,18 +258,18 @@ func (e *Engine) deleteImage(id digest.Digest, pick func(all []reference.Named) 
 
 // dropNames takes names of an image away and then its record, unless it keeps another name or somebody is about to give
 // it one (a build, a pull): a name never leads to nothing. Whoever makes an image, or a container of it, has it on a
-// lease first, and waits here. was is the record that went, nil where it stays.
-func (e *Engine) dropNames(id digest.Digest, pick func(all []reference.Named) ([]reference.Named, error)) (done []RemovedImage, was *image.Image, err error) {
+// lease first, and waits here. was is the record that went, nil where it stays; free is what nothing may name any more.
+func (e *Engine) dropNames(id digest.Digest, pick func(all []reference.Named) ([]reference.Named, error)) (done []RemovedImage, was *image.Image, free []digest.Digest, err error) {
 	e.leases.mu.Lock()
 	defer e.leases.mu.Unlock()
 	names, err := e.images.Names()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	all := names[id]
 	picked, err := pick(all)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	for _, n := range picked {
 		err := e.images.Untag(n, id)
@@ -272,20 +277,45 @@ func (e *Engine) dropNames(id digest.Digest, pick func(all []reference.Named) ([
 			continue
 		}
 		if err != nil {
-			return done, nil, err
+			return done, nil, nil, err
 		}
 		done = append(done, RemovedImage{Untagged: reference.FamiliarString(n)})
 	}
+	naming := e.leases.naming[id] > 0
 	switch {
+	case naming && len(done) == 0 && len(picked) == len(all):
+		return nil, nil, nil, fmt.Errorf("conflict: unable to delete %s - it is being built, pulled or tagged just now: %w", short(id), errdefs.ErrConflict)
+	case naming:
+		return done, nil, nil, nil
 	case len(picked) < len(all):
-		return done, nil, nil
-	case e.leases.naming[id] == 0:
-		img, err := e.images.Remove(id)
-		return done, &img, err
-	case len(done) == 0:
-		return nil, nil, fmt.Errorf("conflict: unable to delete %s - it is being built, pulled or tagged just now: %w", short(id), errdefs.ErrConflict)
+		free, err = e.dropForms(id)
+		return done, nil, free, err
 	}
-	return done, nil, nil
+	img, err := e.images.Remove(id)
+	return done, &img, belongings(img), err
+}
+
+// dropForms forgets those forms of an image for which no name stands any more, but the first, and returns their blobs.
+// leases.mu is held, and nobody is about to name the image.
+func (e *Engine) dropForms(id digest.Digest) (free []digest.Digest, err error) {
+	if img, err := e.images.Get(id); err != nil || len(img.Others) == 0 {
+		return nil, err
+	}
+	named, err := e.images.Roots(id)
+	if err != nil {
+		return nil, err
+	}
+	err = e.images.Update(id, func(img image.Image, _ bool) (image.Image, error) {
+		img.Others = slices.DeleteFunc(img.Others, func(f image.Form) bool {
+			if named[f.Root()] {
+				return false
+			}
+			free = append(free, blobsOf(f)...)
+			return true
+		})
+		return img, nil
+	})
+	return free, err
 }
 
 // unused refuses to delete an image that a container was, or is just being, made of. leases.mu is held.
@@ -422,7 +452,7 @@ func (e *Engine) finish(ctx context.Context, l *lease, cfg image.Config, changes
 		return "", err
 	}
 	if ref != nil {
-		if err := e.tag(ref, img.ID); err != nil {
+		if err := e.tag(ref, img.ID, img.Root()); err != nil {
 			return "", err
 		}
 	}

@@ -40,7 +40,7 @@ func (e *Engine) sameIndex(img image.Image) ([]image.Image, error) {
 	}
 	var same []image.Image
 	for _, i := range all {
-		if i.ID != img.ID && i.Index != nil && i.Index.Digest == img.Index.Digest {
+		if i = i.In(img.Index.Digest); i.ID != img.ID && i.Root() == img.Index.Digest {
 			same = append(same, i)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/berth-engine/berth/content"
 	"github.com/berth-engine/berth/image"
@@ -53,7 +54,7 @@ func (e *Engine) manifestOf(ctx context.Context, l *lease, img image.Image) (oci
 			return old, image.NotFound(img.ID.String())
 		}
 		if img = old; img.Manifest == nil {
-			img.Manifest, img.Layers = &desc, m.Layers
+			img.Form = image.Form{Manifest: &desc, Layers: m.Layers}
 		}
 		return img, nil
 	})
@@ -113,13 +114,22 @@ func (e *Engine) knownBlob(d digest.Digest) (ocispec.Descriptor, bool) {
 		return ocispec.Descriptor{}, false // only saves work
 	}
 	for _, img := range images {
-		for i, own := range img.DiffIDs {
-			if own == d && i < len(img.Layers) {
-				return ocispec.Descriptor{MediaType: mediaTypeOCI(img.Layers[i]), Digest: img.Layers[i].Digest, Size: img.Layers[i].Size}, true
-			}
+		for _, l := range sources(img, d) {
+			return ocispec.Descriptor{MediaType: mediaTypeOCI(l), Digest: l.Digest, Size: l.Size}, true
 		}
 	}
 	return ocispec.Descriptor{}, false
+}
+
+// sources describe the blobs that an image has a layer of.
+func sources(img image.Image, layer digest.Digest) (all []ocispec.Descriptor) {
+	at := slices.Index(img.DiffIDs, layer)
+	for _, f := range img.Forms() {
+		if at >= 0 && at < len(f.Layers) {
+			all = append(all, f.Layers[at])
+		}
+	}
+	return all
 }
 
 // mediaTypeOCI is the OCI word for a layer's media type in Docker's.

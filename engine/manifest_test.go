@@ -70,7 +70,7 @@ func TestManifestOfOther(t *testing.T) {
 	l := e.leases.lease()
 	other := img
 	manifest, layer := blobOf(t, e, "other manifest"), blobOf(t, e, "other layer")
-	other.Manifest, other.Layers = &manifest, []ocispec.Descriptor{layer}
+	other.Form = image.Form{Manifest: &manifest, Layers: []ocispec.Descriptor{layer}}
 	put(t, e.images, other)
 	got, err := e.manifestOf(t.Context(), l, img)
 	if err != nil || got.Digest != manifest.Digest {
@@ -87,43 +87,75 @@ func TestManifestOfOther(t *testing.T) {
 	noLeases(t, e)
 }
 
-// TestSameImageOtherManifest: of two manifests of an image a pull keeps the one that it brought, a load the one that was
-// here, and the blobs of the other go.
-func TestSameImageOtherManifest(t *testing.T) {
-	for _, known := range []int{renewed, kept} {
-		e := stores(t)
-		built := addImage(t, e)
-		bring := func(name string, known int) image.Image {
-			t.Helper()
-			l := e.leases.lease()
-			manifest, layer := blobOf(t, e, name+" manifest"), blobOf(t, e, name+" layer")
-			img := image.Image{ID: built.ID, DiffIDs: built.DiffIDs, Manifest: &manifest, Layers: []ocispec.Descriptor{layer}}
-			l.hold(belongings(img)...)
-			img, err := e.record(l, img, known)
-			if err != nil {
-				t.Fatal(err)
-			}
-			e.endWork(l, &err)
-			return img
+// TestForms: an image that came in several forms has them all; a name stands for the one that it was pulled in, and so
+// does one that is made of it. A form goes with the last name that stands for it.
+func TestForms(t *testing.T) {
+	e := stores(t)
+	built := addImage(t, e)
+	forms := map[string]image.Form{}
+	bring := func(name string) {
+		t.Helper()
+		l := e.leases.lease()
+		manifest, layer := blobOf(t, e, name+" manifest"), blobOf(t, e, name+" layer")
+		forms[name] = image.Form{Manifest: &manifest, Layers: []ocispec.Descriptor{layer}}
+		img := image.Image{ID: built.ID, DiffIDs: built.DiffIDs, Form: forms[name]}
+		l.hold(belongings(img)...)
+		img, err := e.record(l, img)
+		if err == nil {
+			err = e.tag(named(t, name+":1"), img.ID, img.Root())
 		}
-		first := bring("first", kept) // it had none
-		second := bring("second", known)
-		now, err := e.images.Get(built.ID)
-		if err != nil || now.Manifest.Digest != second.Manifest.Digest {
-			t.Errorf("record %+v, %v", now, err)
+		if e.endWork(l, &err); err != nil {
+			t.Fatal(err)
 		}
-		if same := now.Manifest.Digest == first.Manifest.Digest; same != (known == kept) {
-			t.Errorf("known %d: the first manifest stayed: %v", known, same)
+	}
+	check := func(when string, blobs []string, names map[string]string) {
+		t.Helper()
+		want := []digest.Digest{built.ID}
+		for _, form := range blobs {
+			want = append(want, blobsOf(forms[form])...)
 		}
-		want := []digest.Digest{built.ID, now.Manifest.Digest, now.Layers[0].Digest}
-		blobs, err := e.content.Digests()
-		slices.Sort(blobs)
+		here, err := e.content.Digests()
+		slices.Sort(here)
 		slices.Sort(want)
-		if err != nil || !slices.Equal(blobs, want) {
-			t.Errorf("blobs %v, %v, want %v", blobs, err, want)
+		if err != nil || !slices.Equal(here, want) {
+			t.Errorf("%s: blobs %v, %v, want %v", when, here, err, want)
+		}
+		for name, form := range names {
+			img, err := e.InspectImage(name)
+			if err != nil || img.Root() != forms[form].Root() {
+				t.Errorf("%s: %s is %s, %v, want that of %s", when, name, img.Root(), err, form)
+			}
 		}
 		noLeases(t, e)
 	}
+	for _, name := range []string{"first", "second", "third"} {
+		bring(name)
+	}
+	if err := errors.Join(e.Tag("first:1", "copy:1"), e.Tag(built.ID.String(), "id:1")); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{"first:1": "first", "copy:1": "first", "second:1": "second", "third:1": "third", "id:1": "third"}
+	check("all", []string{"first", "second", "third"}, all)
+	bring("second") // again
+	check("the second again", []string{"first", "second", "third"}, all)
+	for _, c := range []struct {
+		remove string
+		blobs  []string
+	}{
+		{"first:1", []string{"first", "second", "third"}},
+		{"copy:1", []string{"second", "third"}},
+		{"second:1", []string{"second", "third"}}, // it is the first: what has no form of its own is pushed so
+		{"third:1", []string{"second", "third"}},
+		{"id:1", nil},
+	} {
+		if _, err := e.RemoveImage(c.remove, false); err != nil {
+			t.Fatal(err)
+		}
+		if delete(all, c.remove); len(all) > 0 {
+			check("without "+c.remove, c.blobs, all)
+		}
+	}
+	nothingIsLeft(t, e)
 }
 
 // remover removes an image at the first byte that it is given.

@@ -23,27 +23,27 @@ func TestRemovalMeetsNaming(t *testing.T) {
 	id := digest.FromString("image")
 	put(t, store, image.Image{ID: id})
 	old := named(t, "old:1")
-	if _, err := store.Tag(old, id); err != nil {
+	if _, err := store.Tag(old, id, ""); err != nil {
 		t.Fatal(err)
 	}
 	l := e.leases.lease()
 	l.name(id)
-	done, was, err := e.dropNames(id, every)
+	done, was, _, err := e.dropNames(id, every)
 	if err != nil || was != nil || len(done) != 1 {
 		t.Errorf("its name: %v, gone %v, %v", done, was, err)
 	}
-	if _, was, err := e.dropNames(id, every); !errdefs.IsConflict(err) || was != nil {
+	if _, was, _, err := e.dropNames(id, every); !errdefs.IsConflict(err) || was != nil {
 		t.Errorf("a prune: gone %v, %v", was, err)
 	}
-	if _, err := store.Tag(old, id); err != nil {
+	if _, err := store.Tag(old, id, ""); err != nil {
 		t.Fatal(err)
 	}
 	l.end()
 	none := func([]reference.Named) ([]reference.Named, error) { return nil, nil }
-	if done, was, err := e.dropNames(id, none); err != nil || was != nil || len(done) != 0 {
+	if done, was, _, err := e.dropNames(id, none); err != nil || was != nil || len(done) != 0 {
 		t.Errorf("what has a name that is not to go: %v, gone %v, %v", done, was, err)
 	}
-	if _, was, err := e.dropNames(id, every); err != nil || was == nil || was.ID != id {
+	if _, was, _, err := e.dropNames(id, every); err != nil || was == nil || was.ID != id {
 		t.Errorf("nobody needs it: gone %v, %v", was, err)
 	}
 	if _, err := store.Get(id); !errdefs.IsNotFound(err) {
@@ -83,7 +83,7 @@ func TestRemovalMeetsMovedName(t *testing.T) {
 		put(t, store, image.Image{ID: id})
 	}
 	for ref, id := range map[reference.Named]digest.Digest{stays: one, moves: other} {
-		if _, err := store.Tag(ref, id); err != nil {
+		if _, err := store.Tag(ref, id, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -92,14 +92,14 @@ func TestRemovalMeetsMovedName(t *testing.T) {
 	}
 	l := e.leases.lease()
 	l.use(one)
-	if done, was, err := e.dropNames(one, pick); !errdefs.IsConflict(err) || was != nil || len(done) > 0 {
+	if done, was, _, err := e.dropNames(one, pick); !errdefs.IsConflict(err) || was != nil || len(done) > 0 {
 		t.Errorf("in use: %v, gone %v, %v", done, was, err)
 	}
 	l.end()
 	if id, err := store.Lookup(stays); id != one || err != nil {
 		t.Errorf("its name: %s, %v", id, err)
 	}
-	done, was, err := e.dropNames(one, pick)
+	done, was, _, err := e.dropNames(one, pick)
 	if err != nil || was == nil || len(done) != 1 || done[0].Untagged != "stays:1" {
 		t.Errorf("%v, gone %v, %v", done, was, err)
 	}
@@ -174,7 +174,7 @@ func TestMadeMeetsPrune(t *testing.T) {
 			return err
 		},
 		"recorded": func(e *Engine, l *lease, img image.Image) error {
-			_, err := e.record(l, img, renewed)
+			_, err := e.record(l, img)
 			return err
 		},
 	} {

@@ -52,7 +52,7 @@ func (e *Engine) pull(ctx context.Context, l *lease, ref reference.Named, o Pull
 	if err != nil {
 		return Pulled{}, err
 	}
-	img := image.Image{ID: got.Config.Digest, Manifest: &got.Manifest, Added: time.Now().UTC()}
+	img := image.Image{ID: got.Config.Digest, Form: image.Form{Manifest: &got.Manifest}, Added: time.Now().UTC()}
 	if got.Index != nil {
 		img.Index = &got.Ref
 	}
@@ -60,7 +60,7 @@ func (e *Engine) pull(ctx context.Context, l *lease, ref reference.Named, o Pull
 		img.Layers = append(img.Layers, part.Blob)
 		img.DiffIDs = append(img.DiffIDs, part.DiffID)
 	}
-	if img, err = e.record(l, img, renewed); err != nil {
+	if img, err = e.record(l, img); err != nil {
 		return Pulled{}, err
 	}
 	digested, err := reference.WithDigest(reference.TrimNamed(ref), got.Ref.Digest)
@@ -73,7 +73,7 @@ func (e *Engine) pull(ctx context.Context, l *lease, ref reference.Named, o Pull
 	}
 	p := Pulled{Image: img, Digest: got.Ref.Digest}
 	for _, n := range names {
-		before, err := e.images.Tag(n, img.ID)
+		before, err := e.images.Tag(n, img.ID, got.Ref.Digest)
 		if err != nil {
 			return Pulled{}, err
 		}
@@ -83,15 +83,9 @@ func (e *Engine) pull(ctx context.Context, l *lease, ref reference.Named, o Pull
 	return p, nil
 }
 
-// What record does where the image is here under another manifest.
-const (
-	renewed = iota // the manifest that was brought is the one by which it is pushed from now on
-	kept           // it stays known by the one that it has
-)
-
-// record makes the record of an image durable whose blobs and layers are here, and which is named next. What only the
-// other manifest of an image that was here names goes when the lease ends.
-func (e *Engine) record(l *lease, img image.Image, known int) (image.Image, error) {
+// record makes the record of an image durable whose blobs and layers are here, and which is named next. Where the image
+// is here in another form, it has both, the new one first.
+func (e *Engine) record(l *lease, img image.Image) (image.Image, error) {
 	l.name(img.ID)
 	for _, d := range img.DiffIDs {
 		found, err := e.layers.Get(d)
@@ -100,21 +94,22 @@ func (e *Engine) record(l *lease, img image.Image, known int) (image.Image, erro
 		}
 		img.Size += found.TarSize
 	}
-	var other image.Image
 	err := e.images.Update(img.ID, func(old image.Image, found bool) (image.Image, error) {
-		switch {
-		case found && known == kept && old.Manifest != nil:
-			other, img = img, old
-		case found:
-			other = old
+		if found {
+			img.Parent, img.Others = old.Parent, old.With(img.Form).Others
 		}
 		return img, nil
 	})
-	if err == nil && other.Manifest != nil {
-		l.hold(belongings(other)...) // with store.mu it could wait for ever
-		l.doubt(belongings(other)...)
-	}
 	return img, err
+}
+
+// inForm is an image in the form that a user's words stand for.
+func (e *Engine) inForm(img image.Image, user string) image.Image {
+	ref, err := image.ParseName(user)
+	if err != nil {
+		return img
+	}
+	return img.In(e.images.Root(ref, img.ID))
 }
 
 // incoming takes what a pull or a load brings. Everything is on the lease before it is looked for.
@@ -202,12 +197,12 @@ func (e *Engine) layerTar(_ context.Context, diffID digest.Digest) (io.ReadClose
 	if err != nil && len(images) == 0 {
 		return nil, err
 	}
+	var all []ocispec.Descriptor
 	for _, img := range images {
-		at := slices.Index(img.DiffIDs, diffID)
-		if at < 0 || at >= len(img.Layers) {
-			continue
-		}
-		b, err := e.content.Open(img.Layers[at].Digest)
+		all = append(all, sources(img, diffID)...)
+	}
+	for _, blob := range all {
+		b, err := e.content.Open(blob.Digest)
 		if errdefs.IsNotFound(err) {
 			continue // it came uncompressed
 		}
@@ -288,7 +283,7 @@ func (e *Engine) Load(ctx context.Context, r io.Reader, platform *ocispec.Platfo
 	var all []Loaded
 	for _, got := range found {
 		manifest := got.Manifest
-		img := image.Image{ID: got.Config.Digest, Manifest: &manifest, Added: time.Now().UTC()}
+		img := image.Image{ID: got.Config.Digest, Form: image.Form{Manifest: &manifest}, Added: time.Now().UTC()}
 		if got.Ref.Digest != manifest.Digest {
 			index := got.Ref
 			img.Index = &index
@@ -297,11 +292,11 @@ func (e *Engine) Load(ctx context.Context, r io.Reader, platform *ocispec.Platfo
 			img.Layers = append(img.Layers, part.Blob)
 			img.DiffIDs = append(img.DiffIDs, part.DiffID)
 		}
-		if img, err = e.record(l, img, kept); err != nil {
+		if img, err = e.record(l, img); err != nil {
 			return all, err
 		}
 		for _, t := range got.Tags {
-			if err := e.tag(t, img.ID); err != nil {
+			if err := e.tag(t, img.ID, img.Root()); err != nil {
 				return all, err
 			}
 		}
@@ -328,7 +323,7 @@ func (e *Engine) Save(ctx context.Context, users []string, w io.Writer) (err err
 		if err != nil {
 			return err
 		}
-		root, err := e.manifestOf(ctx, l, held)
+		root, err := e.manifestOf(ctx, l, e.inForm(held, user))
 		if err != nil {
 			return err
 		}
@@ -393,7 +388,7 @@ func (o *outgoing) Repositories(_ context.Context, desc ocispec.Descriptor) []re
 	}
 	var all []reference.Named
 	for _, img := range images {
-		if !slices.ContainsFunc(img.Layers, func(l ocispec.Descriptor) bool { return l.Digest == desc.Digest }) {
+		if !slices.Contains(blobsOf(img.Forms()...), desc.Digest) {
 			continue
 		}
 		for _, n := range names[img.ID] {
@@ -440,6 +435,7 @@ func (e *Engine) Push(ctx context.Context, ref reference.Named, o PushOptions) (
 	if err != nil {
 		return Pushed{}, err
 	}
+	img = img.In(e.images.Root(ref, id))
 	p, err := e.pushRoot(ctx, l, &img, o.Platform)
 	if err != nil {
 		return Pushed{}, err
@@ -453,7 +449,7 @@ func (e *Engine) Push(ctx context.Context, ref reference.Named, o PushOptions) (
 	}
 	l.name(img.ID)
 	if _, err := e.images.Get(img.ID); err == nil { // else it was removed meanwhile, and needs no name
-		if _, err := e.images.Tag(digested, img.ID); err != nil {
+		if _, err := e.images.Tag(digested, img.ID, p.Root.Digest); err != nil {
 			return Pushed{}, err
 		}
 	}

@@ -3,6 +3,7 @@ package image
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -18,14 +19,11 @@ import (
 type Image struct {
 	// ID is the digest of the config.
 	ID digest.Digest
-	// Manifest is the manifest that the image came with or was last pushed under; empty for an image
-	// that was built or imported and never pushed.
-	Manifest *ocispec.Descriptor `json:",omitempty"`
-	// Index is what the image was pulled by, where that was an index: its digest is the RepoDigest.
-	Index *ocispec.Descriptor `json:",omitempty"`
-	// Layers are the layers as the manifest describes them (compressed), in the order of DiffIDs. It
-	// is empty where there is no manifest.
-	Layers []ocispec.Descriptor `json:",omitempty"`
+	// Form is the one in which the image was pulled last, or pushed first; empty for an image that was built or
+	// imported and never pushed.
+	Form
+	// Others are forms in which it came, too, and for which names stand.
+	Others []Form `json:",omitempty"`
 	// DiffIDs name the layers, lowest first.
 	DiffIDs []digest.Digest
 	// Size is the sum of the layers' tars, in bytes.
@@ -35,6 +33,54 @@ type Image struct {
 	// Added is when this engine got it.
 	Added time.Time
 }
+
+// Form is an image as a registry or an archive has it. The same image can come in several: with layers that are
+// compressed otherwise, or by an index and without.
+type Form struct {
+	Manifest *ocispec.Descriptor `json:",omitempty"`
+	// Index is what the image was pulled by, where that was an index: its digest is the RepoDigest.
+	Index *ocispec.Descriptor `json:",omitempty"`
+	// Layers are the layers as the manifest describes them (compressed), in the order of DiffIDs. It
+	// is empty where there is no manifest.
+	Layers []ocispec.Descriptor `json:",omitempty"`
+}
+
+// Root is the digest that a registry knows the form by; "" where it has none.
+func (f Form) Root() digest.Digest {
+	switch {
+	case f.Index != nil:
+		return f.Index.Digest
+	case f.Manifest != nil:
+		return f.Manifest.Digest
+	}
+	return ""
+}
+
+// In is the image with the form of that root first; as it is, where it has none such.
+func (i Image) In(root digest.Digest) Image {
+	at := slices.IndexFunc(i.Others, func(f Form) bool { return f.Root() == root })
+	if root == "" || at < 0 {
+		return i
+	}
+	found := i.Others[at]
+	i.Others = append([]Form{i.Form}, slices.Delete(slices.Clone(i.Others), at, at+1)...)
+	i.Form = found
+	return i
+}
+
+// With is the image with f first, and its other forms behind.
+func (i Image) With(f Form) Image {
+	if i.Root() != "" && i.Root() != f.Root() {
+		if i = i.In(f.Root()); i.Root() != f.Root() {
+			i.Others = append([]Form{i.Form}, i.Others...)
+		}
+	}
+	i.Form = f
+	return i
+}
+
+// Forms are all.
+func (i Image) Forms() []Form { return append([]Form{i.Form}, i.Others...) }
 
 // Config is an image config as Docker and OCI define it.
 type Config = dockerspec.DockerOCIImage

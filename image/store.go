@@ -35,6 +35,7 @@ type Store struct {
 type name struct {
 	Name  string // "docker.io/library/busybox:1.36" or "…@sha256:…"
 	Image digest.Digest
+	Root  digest.Digest `json:",omitempty"` // of the form that it stands for; "" for whichever the image has
 	Set   time.Time
 }
 
@@ -122,9 +123,9 @@ func (s *Store) Remove(id digest.Digest) (Image, error) {
 	return img, s.unlink(s.imagePath(id))
 }
 
-// Tag points name (with a tag or a digest) at an image, and returns the image that it pointed at
-// before ("": none).
-func (s *Store) Tag(ref reference.Named, id digest.Digest) (before digest.Digest, err error) {
+// Tag points name (with a tag or a digest) at an image, in the form of a root or ("") whichever it has, and returns
+// the image that it pointed at before ("": none).
+func (s *Store) Tag(ref reference.Named, id, root digest.Digest) (before digest.Digest, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	path := s.namePath(ref.String())
@@ -132,10 +133,10 @@ func (s *Store) Tag(ref reference.Named, id digest.Digest) (before digest.Digest
 	if err := s.read(path, &old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	if old.Image == id {
+	if old.Image == id && old.Root == root {
 		return id, nil
 	}
-	return old.Image, atomicfile.WriteRecord(path, name{ref.String(), id, time.Now().UTC()}, atomicfile.Durable)
+	return old.Image, atomicfile.WriteRecord(path, name{ref.String(), id, root, time.Now().UTC()}, atomicfile.Durable)
 }
 
 // Untag removes a name of an image; errdefs.ErrNotFound where there is none, or it is another image's.
@@ -161,13 +162,42 @@ func (s *Store) Lookup(ref reference.Named) (digest.Digest, error) {
 	return n.Image, err
 }
 
+// Root returns the root of the form of an image that a name stands for: "" where it stands for none, or is not the
+// image's.
+func (s *Store) Root(ref reference.Named, id digest.Digest) digest.Digest {
+	var n name
+	if err := s.read(s.namePath(ref.String()), &n); err != nil || n.Image != id {
+		return ""
+	}
+	return n.Root
+}
+
+// Roots returns the roots for which names of an image stand.
+func (s *Store) Roots(id digest.Digest) (map[digest.Digest]bool, error) {
+	roots := map[digest.Digest]bool{}
+	return roots, s.eachName(func(n name, _ reference.Named) {
+		if n.Image == id {
+			roots[n.Root] = true
+		}
+	})
+}
+
 // Names returns every name, by the image that it points at, sorted.
 func (s *Store) Names() (map[digest.Digest][]reference.Named, error) {
+	names := map[digest.Digest][]reference.Named{}
+	err := s.eachName(func(n name, ref reference.Named) { names[n.Image] = append(names[n.Image], ref) })
+	for _, refs := range names {
+		slices.SortFunc(refs, func(a, b reference.Named) int { return strings.Compare(a.String(), b.String()) })
+	}
+	return names, err
+}
+
+// eachName calls f with every name that can be read. The error says which can't.
+func (s *Store) eachName(f func(name, reference.Named)) error {
 	entries, err := os.ReadDir(filepath.Join(s.root, "names"))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	names := map[digest.Digest][]reference.Named{}
 	var broken []error
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), ".") {
@@ -181,16 +211,13 @@ func (s *Store) Names() (map[digest.Digest][]reference.Named, error) {
 		if err == nil {
 			var ref reference.Named
 			if ref, err = reference.ParseNormalizedNamed(n.Name); err == nil {
-				names[n.Image] = append(names[n.Image], ref)
+				f(n, ref)
 				continue
 			}
 		}
 		broken = append(broken, err)
 	}
-	for _, refs := range names {
-		slices.SortFunc(refs, func(a, b reference.Named) int { return strings.Compare(a.String(), b.String()) })
-	}
-	return names, errors.Join(broken...)
+	return errors.Join(broken...)
 }
 
 // Resolve finds the image that a user means: a name (with tag or digest, "latest" if neither), or an

@@ -75,11 +75,11 @@ func TestNames(t *testing.T) {
 	s, a, b := filled(t)
 	long := "registry.example/" + strings.Repeat("x/", 100) + "x:" + strings.Repeat("t", 128)
 	for _, n := range []string{"app", "app:1", long} {
-		if before, err := s.Tag(named(t, n), a.ID); before != "" || err != nil {
+		if before, err := s.Tag(named(t, n), a.ID, ""); before != "" || err != nil {
 			t.Fatal(n, before, err)
 		}
 	}
-	if before, err := s.Tag(named(t, "app:1"), b.ID); before != a.ID || err != nil {
+	if before, err := s.Tag(named(t, "app:1"), b.ID, ""); before != a.ID || err != nil {
 		t.Fatal(before, err)
 	}
 	for user, want := range map[string]digest.Digest{

@@ -34,19 +34,18 @@ func (l *Launcher) Reconnect(ctx context.Context, id, dir, cgroup string) (*Shim
 		return s, err
 	}
 	cgroup = l.cgroupOr(cgroup, id)
-	r, err := protocol.ReadRecord(dir)
+	_, err = protocol.ReadRecord(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		stays, err := l.staysIn(ctx, cgroup)
+		if err == nil && !stays {
+			err = removeSocket(dir) // of a shim that was lost before it made the record
+		}
 		if err != nil {
 			return nil, fmt.Errorf("container %s: %w", id, err)
 		}
 		if !stays {
 			return nil, &EndedError{ID: id}
 		}
-	}
-	if err == nil && r.Exit != nil {
-		exit := exitOf(*r.Exit)
-		return nil, &EndedError{ID: id, Exit: &exit}
 	}
 	exit, err := l.lost(ctx, id, dir, cgroup)
 	if err != nil {
@@ -60,8 +59,8 @@ const patience = 10 * time.Second
 
 var errSilent = fmt.Errorf("no answer, or no end, in time: %w", context.DeadlineExceeded)
 
-// ending is how long processes in a cgroup that no record knows of may take to go by themselves: those of a warm slot
-// whose engine has just ended.
+// ending is how long what goes by itself may take: processes in a cgroup that no record knows of (those of a warm slot
+// whose engine has just ended), and the cgroup of those that were killed.
 const ending = time.Second
 
 // staysIn tells whether there are processes in the cgroup that do not go by themselves.
@@ -112,8 +111,13 @@ func (l *Launcher) reconnect(ctx context.Context, id, dir string) (*Shim, error)
 }
 
 // lost ends a container whose shim is gone: its exit record says how it ended or, where the shim was killed, the
-// container is killed by its cgroup and the record written. cgroup is for where the record is not there, or damaged.
+// container is killed by its cgroup and the record written. What the shim would have taken away goes: its socket, or
+// the next shim could not listen, and the cgroup, which may be frozen. cgroup is for where the record is not there, or
+// damaged.
 func (l *Launcher) lost(ctx context.Context, id, dir, cgroup string) (Exit, error) {
+	if err := removeSocket(dir); err != nil {
+		return Exit{}, fmt.Errorf("container %s lost its shim: %w", id, err)
+	}
 	r, err := protocol.ReadRecord(dir)
 	if err == nil && r.Exit != nil {
 		return exitOf(*r.Exit), nil
@@ -124,6 +128,9 @@ func (l *Launcher) lost(ctx context.Context, id, dir, cgroup string) (Exit, erro
 	if err := l.killGroup(ctx, r.Cgroup); err != nil {
 		return Exit{}, fmt.Errorf("container %s lost its shim and cannot be killed: %w", id, err)
 	}
+	within, cancel := context.WithTimeout(ctx, ending)
+	defer cancel()
+	_ = l.removeGroup(within, r.Cgroup) // Destroy tries again
 	r.Exit = &protocol.ExitReport{Status: 137, At: time.Now(), Lost: true}
 	if err := writeRecord(dir, r); err != nil {
 		return Exit{}, fmt.Errorf("container %s: %w", id, err)
@@ -195,14 +202,20 @@ func (l *Launcher) end(ctx context.Context, id, dir string, r protocol.Record) e
 
 // clear removes what a container that has ended has left.
 func (l *Launcher) clear(ctx context.Context, id, dir string, r protocol.Record) error {
-	err := l.removeGroup(ctx, r.Cgroup)
-	for _, name := range []string{protocol.SocketName, protocol.RecordName} {
-		if e := os.Remove(filepath.Join(dir, name)); e != nil && !errors.Is(e, fs.ErrNotExist) {
-			err = errors.Join(err, e)
-		}
-	}
+	err := errors.Join(l.removeGroup(ctx, r.Cgroup), removeSocket(dir), remove(filepath.Join(dir, protocol.RecordName)))
 	if err != nil {
 		return fmt.Errorf("remove what is left of container %s: %w", id, err)
+	}
+	return nil
+}
+
+// removeSocket removes the name at which a shim listened that is gone.
+func removeSocket(dir string) error { return remove(filepath.Join(dir, protocol.SocketName)) }
+
+// remove removes a file that may be gone already.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }

@@ -69,6 +69,77 @@ func TestNoRecord(t *testing.T) {
 	}
 }
 
+// TestStartAfterLoss: a container whose shim was killed starts again in the same directory and cgroup, at once: one that
+// the engine saw go, one that the next engine finds gone, whatever the record says by then, and one that was paused.
+func TestStartAfterLoss(t *testing.T) {
+	b := newBench(t)
+	for name, test := range map[string]struct {
+		paused bool
+		later  func(dir string) error // before the next engine comes; nil: this one stays
+	}{
+		"seen":            {},
+		"paused":          {paused: true},
+		"later":           {later: func(string) error { return nil }},
+		"later, paused":   {paused: true, later: func(string) error { return nil }},
+		"before it told":  {later: endRecord},
+		"before it wrote": {later: func(dir string) error { return os.Remove(filepath.Join(dir, protocol.RecordName)) }},
+		"damaged record":  {later: func(dir string) error { return os.WriteFile(filepath.Join(dir, protocol.RecordName), nil, 0o600) }},
+	} {
+		cfg := b.config("/bin/sleep", "1000")
+		c := b.start(cfg)
+		if test.paused {
+			if err := c.Pause(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		shim := c.shimPid()
+		if test.later == nil {
+			if err := endShim(b, shim); err != nil {
+				t.Fatal(err)
+			}
+			c.wait()
+		} else {
+			if err := errors.Join(c.Close(), endShim(b, shim), test.later(cfg.Dir)); err != nil {
+				t.Fatal(err)
+			}
+			_, err := b.launcher.Reconnect(t.Context(), cfg.ID, cfg.Dir, cfg.Spec.Linux.CgroupsPath)
+			var ended *runtime.EndedError
+			if !errors.As(err, &ended) {
+				t.Fatalf("%s: reconnect: %v", name, err)
+			}
+		}
+		cfg.Root = b.root()
+		s, err := b.launcher.Start(t.Context(), cfg)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if state, err := s.State(t.Context()); err != nil || state.Pid != s.Pid() {
+			t.Errorf("%s: the shim says %+v, %v", name, state, err)
+		}
+		if err := s.Signal(t.Context(), 9, false); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if exit := (&container{s, b, cfg}).wait(); exit.Status != 137 || exit.Lost {
+			t.Errorf("%s: %+v", name, exit)
+		}
+	}
+}
+
+// endRecord makes the record say that the container has ended.
+func endRecord(dir string) error {
+	r, err := protocol.ReadRecord(dir)
+	if err != nil {
+		return err
+	}
+	f, err := protocol.OpenRecord(dir)
+	if err != nil {
+		return err
+	}
+	r.Exit = &protocol.ExitReport{Status: 3, At: time.Now()}
+	return errors.Join(f.Write(r), f.Close())
+}
+
 // endShim kills a shim and waits until it is gone.
 func endShim(b *bench, pid int) error {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -57,12 +56,11 @@ func (a *App) saveTo(ctx context.Context, path string, req client.Request) error
 		return err
 	}
 	out := a.Out
-	var file *os.File
+	var file *wholeFile
 	if path != "" {
-		if file, err = createBeside(path); err != nil {
+		if file, err = createWhole(path); err != nil {
 			return err
 		}
-		defer os.Remove(file.Name()) // nothing is there any more when all went well
 		defer file.Close()
 		out = file
 	}
@@ -80,23 +78,7 @@ func (a *App) saveTo(ctx context.Context, path string, req client.Request) error
 	if file == nil {
 		return nil
 	}
-	if err := file.Close(); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
-}
-
-// createBeside makes a new file in the directory of path. What is no regular file (/dev/null, a pipe)
-// is not replaced by one, so it is refused here.
-func createBeside(path string) (*os.File, error) {
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file: redirect stdout to it instead", path)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".berth-*")
-	if err != nil {
-		return nil, fmt.Errorf("%s cannot be written: %w", path, err)
-	}
-	return f, nil
+	return file.finish()
 }
 
 // progressOut is where progress is shown: the terminal that stderr is, nowhere else.

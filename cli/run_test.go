@@ -29,6 +29,11 @@ import (
 // process.
 func TestMain(m *testing.M) {
 	if os.Getenv("BERTH_TEST_BE_BERTH") != "" {
+		if os.Getenv("BERTH_TEST_NO_TMPFILE") != "" {
+			if err := denyTmpfile(); err != nil {
+				panic(err)
+			}
+		}
 		a := &App{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Version: "test", Patience: 300 * time.Millisecond}
 		os.Exit(Main(context.Background(), a, os.Args[1:]))
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"runtime"
@@ -69,6 +70,7 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 		Images: i.Images, Driver: driver, DriverStatus: i.Storage, LoggingDriver: "json-file", CgroupDriver: driverName, CgroupVersion: version,
 		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "local", "none"}},
 		MemoryLimit: true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true, IPv4Forwarding: true, OomKillDisable: !i.CgroupV2,
+		Debug: s.log.Enabled(r.Context(), slog.LevelDebug), NFd: openFiles(), NEventsListener: s.engine.Events().Subscribers(),
 		NGoroutines: runtime.NumGoroutine(), SystemTime: time.Now().Format(time.RFC3339Nano), KernelVersion: i.Kernel, OperatingSystem: i.OperatingSystem,
 		OSType: "linux", Architecture: machineName(), NCPU: i.CPUs, MemTotal: i.Memory, DockerRootDir: i.DataRoot, Name: i.Hostname, ServerVersion: s.opts.Version,
 		Runtimes: map[string]system.RuntimeWithStatus{defaultRuntime: {Runtime: system.Runtime{Path: i.Runtime}}}, DefaultRuntime: defaultRuntime,
@@ -77,6 +79,15 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"), Labels: []string{}, Warnings: i.Warnings,
 	}
 	return answer(w, http.StatusOK, out)
+}
+
+// openFiles is how many descriptors this program has; -1 where it cannot be known.
+func openFiles() int {
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return -1
+	}
+	return len(fds) - 1 // but for that of the directory
 }
 
 // machineName is uname's word for the architecture.

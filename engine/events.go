@@ -57,5 +57,12 @@ func (e *Events) Subscribe() (past []Event, news <-chan Event, cancel func()) {
 	}
 }
 
+// Subscribers returns how many there are.
+func (e *Events) Subscribers() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.subs)
+}
+
 // Events is where to subscribe.
 func (e *Engine) Events() *Events { return &e.events }

@@ -110,7 +110,7 @@ func (c *Controller) claimPorts(a *attachment, lans []*lan, bindings []PortBindi
 		if err != nil {
 			return nil, err
 		}
-		opened, err := c.openBinding(a, b, hosts)
+		opened, err := c.openBinding(a, b, hosts, bindings)
 		if err != nil {
 			return nil, err
 		}
@@ -159,8 +159,9 @@ func hasIPv6() bool {
 // A free port may be taken between two of the sockets that it needs; then another is tried.
 const ephemeralTries = 64
 
-// openBinding finds a port of the host that is free on all of hosts, and opens and claims it.
-func (c *Controller) openBinding(a *attachment, b PortBinding, hosts []netip.Addr) ([]Listener, error) {
+// openBinding finds a port of the host that is free on all of hosts, and opens and claims it. all are the bindings of the
+// same container.
+func (c *Controller) openBinding(a *attachment, b PortBinding, hosts []netip.Addr, all []PortBinding) ([]Listener, error) {
 	port := Port{HostPort: b.HostPort, ContainerPort: b.ContainerPort, Proto: cmp.Or(b.Proto, TCP)}
 	if port.Proto != TCP && port.Proto != UDP {
 		return nil, fmt.Errorf("publish port %d/%s: only tcp and udp can be published: %w", b.ContainerPort, b.Proto, errdefs.ErrInvalidArgument)
@@ -183,6 +184,10 @@ func (c *Controller) openBinding(a *attachment, b PortBinding, hosts []netip.Add
 			}
 		}
 	}
+	var taken *takenError
+	if errors.As(err, &taken) {
+		taken.instead = c.instead(taken.port, b, hosts, all)
+	}
 	if b.HostPortEnd > b.HostPort {
 		err = fmt.Errorf("no port from %d to %d is free on this host: %w", b.HostPort, b.HostPortEnd, err)
 	}
@@ -204,11 +209,11 @@ func (c *Controller) openPort(a *attachment, port Port, hosts []netip.Addr) (_ [
 	for _, h := range hosts {
 		port.HostIP = h
 		if who := c.portHolder(port); who != "" {
-			return nil, portTaken(port, "container "+who)
+			return nil, &takenError{port: port, holder: "container " + who}
 		}
 		f, err := listen(port)
 		if errors.Is(err, unix.EADDRINUSE) {
-			return nil, portTaken(port, socketHolder(port))
+			return nil, &takenError{port: port, holder: socketHolder(port)}
 		}
 		if err != nil {
 			return nil, cannotListen(port, err)
@@ -240,7 +245,7 @@ func (c *Controller) claimOpened(a *attachment, ports []Port) error {
 	defer c.mu.Unlock()
 	for _, p := range ports {
 		if id := c.claims.holder(p); id != "" {
-			return portTaken(p, "container "+shortID(id))
+			return &takenError{port: p, holder: "container " + shortID(id)}
 		}
 	}
 	c.claims.add(a.ContainerID, ports)
@@ -259,12 +264,83 @@ func (p Port) String() string {
 	return s + " on this host"
 }
 
-func portTaken(p Port, holder string) error {
-	other := p.HostPort + 1
-	if other == 0 {
-		other = p.HostPort - 1
+// takenError says that something has a port.
+type takenError struct {
+	port    Port
+	holder  string
+	instead string // what -p could say, "": nothing is known
+}
+
+func (e *takenError) Error() string {
+	s := fmt.Sprintf("%s is already taken by %s", e.port, e.holder)
+	if e.instead != "" {
+		s += "; publish another with -p " + e.instead
 	}
-	return fmt.Errorf("%s is already taken by %s; publish another with -p %d:%d: %w", p, holder, other, p.ContainerPort, errdefs.ErrUnavailable)
+	return s + ": " + errdefs.ErrUnavailable.Error()
+}
+
+func (e *takenError) Unwrap() error { return errdefs.ErrUnavailable }
+
+// nearby is how many ports above one that is taken, and below it, are looked at for one that is free.
+const nearby = 100
+
+// instead returns what -p could say in place of b: a port near the taken one that is free just now and that none of the
+// container's bindings asks for. "": there is none.
+func (c *Controller) instead(taken Port, b PortBinding, hosts []netip.Addr, all []PortBinding) string {
+	c.binding.Lock() // or who opens a port just now finds it taken by this look
+	defer c.binding.Unlock()
+	for _, step := range []int{1, -1} {
+		for i := 1; i <= nearby; i++ {
+			n := int(taken.HostPort) + step*i
+			if n < 1 || n > 65535 {
+				break
+			}
+			try := taken
+			try.HostPort = uint16(n)
+			if !isAsked(try, all) && c.isFree(try, hosts) {
+				return try.flag(b.HostIP)
+			}
+		}
+	}
+	return ""
+}
+
+// isAsked tells whether one of the bindings asks for the port.
+func isAsked(p Port, bindings []PortBinding) bool {
+	return slices.ContainsFunc(bindings, func(b PortBinding) bool {
+		return cmp.Or(b.Proto, TCP) == p.Proto && b.HostPort <= p.HostPort && p.HostPort <= max(b.HostPort, b.HostPortEnd)
+	})
+}
+
+// isFree tells whether a port could be opened on all of hosts. It needs binding.
+func (c *Controller) isFree(p Port, hosts []netip.Addr) bool {
+	for _, h := range hosts {
+		p.HostIP = h
+		if c.portHolder(p) != "" {
+			return false
+		}
+		f, err := listen(p)
+		if err != nil {
+			return false
+		}
+		f.Close()
+	}
+	return true
+}
+
+// flag is how -p asks for the port, on an address where one was named.
+func (p Port) flag(host netip.Addr) string {
+	s := fmt.Sprintf("%d:%d", p.HostPort, p.ContainerPort)
+	if p.Proto == UDP {
+		s += "/udp"
+	}
+	switch {
+	case !host.IsValid():
+		return s
+	case host.Unmap().Is4():
+		return host.Unmap().String() + ":" + s
+	}
+	return "[" + host.String() + "]:" + s
 }
 
 func cannotListen(p Port, err error) error {

@@ -66,9 +66,9 @@ func TestPortConflict(t *testing.T) {
 		want    string // pattern; "" wants success
 	}{
 		"tcp":                    {"tcp 0.0.0.0:8080", PortBinding{HostPort: 8080}, `port 8080 on this host is already taken by [^ ]+ \(pid PID\); publish another with -p 8081:80`},
-		"udp":                    {"udp 0.0.0.0:8080", PortBinding{HostPort: 8080, Proto: UDP}, `port 8080/udp on this host is already taken by [^ ]+ \(pid PID\)`},
+		"udp":                    {"udp 0.0.0.0:8080", PortBinding{HostPort: 8080, Proto: UDP}, `port 8080/udp on this host is already taken by [^ ]+ \(pid PID\); publish another with -p 8081:80/udp`},
 		"one address":            {"tcp 127.0.0.1:8080", PortBinding{HostPort: 8080}, `port 8080 .*\(pid PID\)`},
-		"on one address":         {"tcp 0.0.0.0:8080", PortBinding{HostPort: 8080, HostIP: hostAddr}, `port 8080 on 203.0.113.1 is already taken by .*\(pid PID\)`},
+		"on one address":         {"tcp 0.0.0.0:8080", PortBinding{HostPort: 8080, HostIP: hostAddr}, `port 8080 on 203.0.113.1 is already taken by .*\(pid PID\); publish another with -p 203.0.113.1:8081:80`},
 		"IPv6 only":              {"tcp6 [::1]:8080", PortBinding{HostPort: 8080}, `port 8080 .*\(pid PID\)`},
 		"both families":          {"tcp [::]:8080", PortBinding{HostPort: 8080, HostIP: netip.IPv4Unspecified()}, `port 8080 .*\(pid PID\)`},
 		"another protocol":       {"tcp 0.0.0.0:8080", PortBinding{HostPort: 8080, Proto: UDP}, ""},
@@ -99,6 +99,45 @@ func TestPortConflict(t *testing.T) {
 	}
 	if len(c.claims) != 0 {
 		t.Errorf("claimed after errors: %v", c.claims)
+	}
+}
+
+// TestPortInstead: the port that is suggested is one that can be had. What another process has, on whichever address and
+// family, what a container has, and what the same container asks for besides, is none.
+func TestPortInstead(t *testing.T) {
+	m := newMachine(t)
+	c := m.open()
+	m.attach(c, Request{ContainerID: "web", Name: "web", Ports: []PortBinding{{HostPort: 8080, ContainerPort: 80}, {HostPort: 8081, ContainerPort: 81}}})
+	holdPort(t, TCP, "127.0.0.1:8082")
+	holdPort(t, "tcp6", "[::1]:8083")
+	holdPort(t, UDP, "0.0.0.0:8086")
+	suggested := func(bindings ...PortBinding) string {
+		_, err := c.Attach(t.Context(), Request{ContainerID: "c", Ports: bindings})
+		if !errdefs.IsUnavailable(err) || !strings.HasSuffix(err.Error(), ": "+errdefs.ErrUnavailable.Error()) {
+			t.Errorf("%v", err)
+		}
+		_, hint, _ := strings.Cut(err.Error(), "publish another with -p ")
+		hint, _, _ = strings.Cut(hint, ": ")
+		return hint
+	}
+	taken, loopback := PortBinding{HostPort: 8080, ContainerPort: 90}, netip.IPv6Loopback()
+	for want, bindings := range map[string][]PortBinding{
+		"8084:90":             {taken},
+		"8086:90":             {taken, {HostPort: 8084, HostPortEnd: 8085, ContainerPort: 91}},
+		"8085:90":             {taken, {HostPort: 8084, ContainerPort: 91}, {HostPort: 8085, ContainerPort: 91, Proto: UDP}},
+		"203.0.113.1:8082:90": {{HostIP: hostAddr, HostPort: 8080, ContainerPort: 90}},
+		"[::1]:8082:90":       {{HostIP: loopback, HostPort: 8080, ContainerPort: 90}},
+		"8084:92":             {{HostPort: 8080, HostPortEnd: 8083, ContainerPort: 92}},
+	} {
+		if got := suggested(bindings...); got != want {
+			t.Errorf("%+v: %q is suggested, want %q", bindings, got, want)
+		}
+	}
+	if got := suggested(taken, PortBinding{HostPort: 1, HostPortEnd: 9000, ContainerPort: 91}); got != "" {
+		t.Errorf("%q is suggested where all is taken", got)
+	}
+	if len(c.claims) != 2 {
+		t.Errorf("claimed are %v", c.claims)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wholeFile is a file that gets its name when it is whole. Until then it has none, so that nothing is left of it however
-// the program ends (open(2), O_TMPFILE). Where the file system has no such files it is one beside its place, and is
+// wholeFile is a file that gets its name when it is whole. Until then it has none, so that nothing is left of it when
+// the program is killed (open(2), O_TMPFILE). Where the file system has no such files it is one beside its place, and is
 // removed by Close and by the signals that end the program.
 type wholeFile struct {
 	*os.File

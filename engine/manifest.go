@@ -115,7 +115,9 @@ func (e *Engine) knownBlob(d digest.Digest) (ocispec.Descriptor, bool) {
 	}
 	for _, img := range images {
 		for _, l := range sources(img, d) {
-			return ocispec.Descriptor{MediaType: mediaTypeOCI(l), Digest: l.Digest, Size: l.Size}, true
+			if e.hasBlob(l.Digest) {
+				return ocispec.Descriptor{MediaType: mediaTypeOCI(l), Digest: l.Digest, Size: l.Size}, true
+			}
 		}
 	}
 	return ocispec.Descriptor{}, false

@@ -128,20 +128,34 @@ func TestForms(t *testing.T) {
 		}
 		noLeases(t, e)
 	}
+	l := e.leases.lease()
+	pushed, err := e.manifestOf(t.Context(), l, built)
+	if e.endWork(l, &err); err != nil {
+		t.Fatal(err)
+	}
+	now, err := e.images.Get(built.ID)
+	if err != nil || now.Root() != pushed.Digest {
+		t.Fatal(now, err)
+	}
+	forms["built"] = now.Form
+	if err := e.tag(named(t, "built:1"), built.ID, ""); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"first", "second", "third"} {
 		bring(name)
 	}
 	if err := errors.Join(e.Tag("first:1", "copy:1"), e.Tag(built.ID.String(), "id:1")); err != nil {
 		t.Fatal(err)
 	}
-	all := map[string]string{"first:1": "first", "copy:1": "first", "second:1": "second", "third:1": "third", "id:1": "third"}
-	check("all", []string{"first", "second", "third"}, all)
+	all := map[string]string{"built:1": "built", "first:1": "first", "copy:1": "first", "second:1": "second", "third:1": "third", "id:1": "third"}
+	check("all", []string{"built", "first", "second", "third"}, all)
 	bring("second") // again
-	check("the second again", []string{"first", "second", "third"}, all)
+	check("the second again", []string{"built", "first", "second", "third"}, all)
 	for _, c := range []struct {
 		remove string
 		blobs  []string
 	}{
+		{"built:1", []string{"first", "second", "third"}},
 		{"first:1", []string{"first", "second", "third"}},
 		{"copy:1", []string{"second", "third"}},
 		{"second:1", []string{"second", "third"}}, // it is the first: what has no form of its own is pushed so

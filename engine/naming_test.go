@@ -126,7 +126,7 @@ func TestNameMovesDuringRemoval(t *testing.T) {
 func TestMeant(t *testing.T) {
 	e := &Engine{}
 	id := digest.FromString("image")
-	at := "@" + id.String()
+	at, other := "@"+id.String(), "@"+digest.FromString("other").String()
 	for _, c := range []struct {
 		user  string
 		force bool
@@ -139,6 +139,7 @@ func TestMeant(t *testing.T) {
 		{"a:1", false, []string{"a:1", "a" + at}, []string{"a:1", "a" + at}},
 		{"a:1", false, []string{"a:1", "a" + at, "b:1", "b" + at}, []string{"a:1", "a" + at}},
 		{"a" + at, false, []string{"a:1", "a" + at}, []string{"a" + at}},
+		{"a" + at, false, []string{"a" + at, "a" + other}, []string{"a" + at}},
 		{id.String(), false, []string{"a:1", "a" + at}, []string{"a:1", "a" + at}},
 		{id.String(), false, []string{"a:1", "a:2"}, nil},
 		{id.String(), false, []string{"a:1", "b:1"}, nil},
@@ -166,6 +167,11 @@ func isNil(err error) bool { return err == nil }
 // An image that was just made, or brought, stays over a prune until it could have been named.
 func TestMadeMeetsPrune(t *testing.T) {
 	for name, made := range map[string]func(e *Engine, l *lease, img image.Image) error{
+		"tagged": func(e *Engine, l *lease, img image.Image) error {
+			l.name(img.ID)
+			_, err := e.images.Tag(named(t, "a:1"), img.ID, "")
+			return err
+		},
 		"kept": func(e *Engine, l *lease, img image.Image) error {
 			raw, err := e.blob(img.ID)
 			if err == nil {

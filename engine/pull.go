@@ -84,13 +84,36 @@ func (e *Engine) record(l *lease, img image.Image) (image.Image, error) {
 		}
 		img.Size += found.TarSize
 	}
+	var before image.Image
 	err := e.images.Update(img.ID, func(old image.Image, found bool) (image.Image, error) {
-		if found {
+		if before = old; found {
 			img.Parent, img.Others = old.Parent, old.With(img.Form).Others
 		}
 		return img, nil
 	})
-	return img, err
+	if err != nil || before.Root() == "" || before.Root() == img.Root() && before.Manifest.Digest == img.Manifest.Digest {
+		return img, err
+	}
+	l.hold(blobsOf(before.Form)...) // of one index with two manifests of the image the last counts
+	l.doubt(blobsOf(before.Form)...)
+	return img, e.pin(img.ID, before.Root())
+}
+
+// pin has names of an image that stood for whichever form it has stand for that of a root: another one comes first now.
+func (e *Engine) pin(id, root digest.Digest) error {
+	names, err := e.images.Names()
+	if err != nil {
+		return err
+	}
+	for _, n := range names[id] {
+		if e.images.Root(n, id) != "" {
+			continue
+		}
+		if _, err := e.images.Tag(n, id, root); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // inForm is an image in the form that a user's words stand for.

@@ -61,7 +61,7 @@ func (e *Engine) Push(ctx context.Context, ref reference.Named, o PushOptions) (
 		return Pushed{}, err
 	}
 	l.name(img.ID)
-	if _, err := e.images.Get(img.ID); err == nil { // else it was removed meanwhile, and needs no name
+	if now, err := e.images.Get(img.ID); err == nil && now.Has(p.Root.Digest) { // else it was removed meanwhile, and needs no name
 		if _, err := e.images.Tag(digested, img.ID, p.Root.Digest); err != nil {
 			return Pushed{}, err
 		}
@@ -82,9 +82,11 @@ func (e *Engine) pushRoot(ctx context.Context, l *lease, img *image.Image, platf
 		if err != nil {
 			return Pushed{}, err
 		}
-		if *img, err = e.holdImage(l, found.ID); err != nil {
+		held, err := e.holdImage(l, found.ID)
+		if err != nil {
 			return Pushed{}, err
 		}
+		*img = held.In(found.Root())
 	}
 	if img.Index == nil || platform != nil {
 		root, err := e.manifestOf(ctx, l, *img)

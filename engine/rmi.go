@@ -16,7 +16,7 @@ type RemovedImage struct{ Untagged, Deleted string }
 
 // RemoveImage takes a name away, and where it was the last one (or an ID was given) the image, its
 // blobs and those of its layers that nothing else uses. A container that was made of it is
-// errdefs.ErrConflict without force; a running one always.
+// errdefs.ErrConflict without force. Of a running one only the names go, by force and by name.
 func (e *Engine) RemoveImage(user string, force bool) (done []RemovedImage, err error) {
 	done, _, err = e.removeImage(user, force)
 	return done, err
@@ -39,7 +39,7 @@ func (e *Engine) meant(user string, id digest.Digest, all []reference.Named, for
 	switch {
 	case byName:
 		mine := slices.DeleteFunc(slices.Clone(all), func(n reference.Named) bool {
-			goes := n.String() == ref.String() || isDigest(n) && n.Name() == ref.Name() && !hasOtherTag(all, ref)
+			goes := n.String() == ref.String() || !isDigest(ref) && isDigest(n) && n.Name() == ref.Name() && !hasOtherTag(all, ref)
 			return !goes
 		})
 		if len(mine) < len(all) {
@@ -103,6 +103,11 @@ func (e *Engine) dropNames(id digest.Digest, pick func(all []reference.Named) ([
 		done = append(done, RemovedImage{Untagged: reference.FamiliarString(n)})
 	}
 	naming := e.leases.naming[id] > 0
+	for _, c := range e.all() { // by force, and by name: the image stays without one
+		if c.Config().ImageID == id && c.State().Status.Active() {
+			return done, nil, nil, nil
+		}
+	}
 	switch {
 	case naming && len(done) == 0 && len(picked) == len(all):
 		return nil, nil, nil, fmt.Errorf("conflict: unable to delete %s - it is being built, pulled or tagged just now: %w", short(id), errdefs.ErrConflict)
@@ -128,8 +133,10 @@ func (e *Engine) dropForms(id digest.Digest) (free []digest.Digest, err error) {
 	}
 	err = e.images.Update(id, func(img image.Image, _ bool) (image.Image, error) {
 		img.Others = slices.DeleteFunc(img.Others, func(f image.Form) bool {
-			if named[f.Root()] {
-				return false
+			for root := range named {
+				if f.Is(root) {
+					return false
+				}
 			}
 			free = append(free, blobsOf(f)...)
 			return true
@@ -149,10 +156,11 @@ func (e *Engine) unused(id digest.Digest, byName, force bool) error {
 			continue
 		}
 		switch running := c.State().Status.Active(); {
+		case byName && !force:
+			return fmt.Errorf("conflict: unable to remove repository reference (must force) - container %s is using its referenced image %s: %w", container12(c), short(id), errdefs.ErrConflict)
+		case byName:
 		case running:
 			return fmt.Errorf("conflict: unable to delete %s (cannot be forced) - image is being used by running container %s: %w", short(id), container12(c), errdefs.ErrConflict)
-		case !force && byName:
-			return fmt.Errorf("conflict: unable to remove repository reference (must force) - container %s is using its referenced image %s: %w", container12(c), short(id), errdefs.ErrConflict)
 		case !force:
 			return fmt.Errorf("conflict: unable to delete %s (must be forced) - image is being used by stopped container %s: %w", short(id), container12(c), errdefs.ErrConflict)
 		}

@@ -149,7 +149,7 @@ func (e *Engine) Usage(ctx context.Context) (Usage, error) {
 	}
 	size := map[digest.Digest]int64{}
 	for _, l := range layers {
-		if users[l.DiffID] > 0 { // others are the build cache's, which counts them itself
+		if users[l.DiffID] > 0 { // others are the build cache's, which counts them itself, or of a removed image's container
 			u.LayersSize += l.Size
 		}
 		size[l.DiffID] = l.TarSize
@@ -224,6 +224,9 @@ func (e *Engine) PruneImages(ctx context.Context, keep func(Image) bool) (p Prun
 		done, deleted, err := e.deleteImage(img.ID, func(all []reference.Named) ([]reference.Named, error) {
 			if !slices.EqualFunc(all, img.Names, func(a, b reference.Named) bool { return a.String() == b.String() }) {
 				return nil, fmt.Errorf("image %s was given other names meanwhile: %w", short(img.ID), errdefs.ErrConflict)
+			}
+			if e.leases.naming[img.ID] > 0 {
+				return nil, fmt.Errorf("image %s is being given a name: %w", short(img.ID), errdefs.ErrConflict)
 			}
 			return all, e.unused(img.ID, false, false)
 		})

@@ -56,9 +56,26 @@ func (f Form) Root() digest.Digest {
 	return ""
 }
 
-// In is the image with the form of that root first; as it is, where it has none such.
+// Is tells whether a name that stands for root stands for the form: root is its own, or its manifest's, which a push
+// without the index made known.
+func (f Form) Is(root digest.Digest) bool {
+	return root != "" && (f.Root() == root || f.Manifest != nil && f.Manifest.Digest == root)
+}
+
+// Has tells whether the image has a form for which root stands.
+func (i Image) Has(root digest.Digest) bool {
+	return slices.ContainsFunc(i.Forms(), func(f Form) bool { return f.Is(root) })
+}
+
+// In is the image with the form first for which root stands; as it is, where it has none such.
 func (i Image) In(root digest.Digest) Image {
+	if i.Root() == root {
+		return i
+	}
 	at := slices.IndexFunc(i.Others, func(f Form) bool { return f.Root() == root })
+	if at < 0 && !i.Is(root) {
+		at = slices.IndexFunc(i.Others, func(f Form) bool { return f.Is(root) })
+	}
 	if root == "" || at < 0 {
 		return i
 	}

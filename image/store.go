@@ -169,15 +169,23 @@ func (s *Store) Root(ref reference.Named, id digest.Digest) digest.Digest {
 	if err := s.read(s.namePath(ref.String()), &n); err != nil || n.Image != id {
 		return ""
 	}
+	return n.root(ref)
+}
+
+// root is what a name stands for: one with a digest, which has none noted, for that.
+func (n name) root(ref reference.Named) digest.Digest {
+	if digested, ok := ref.(reference.Digested); ok && n.Root == "" {
+		return digested.Digest()
+	}
 	return n.Root
 }
 
 // Roots returns the roots for which names of an image stand.
 func (s *Store) Roots(id digest.Digest) (map[digest.Digest]bool, error) {
 	roots := map[digest.Digest]bool{}
-	return roots, s.eachName(func(n name, _ reference.Named) {
+	return roots, s.eachName(func(n name, ref reference.Named) {
 		if n.Image == id {
-			roots[n.Root] = true
+			roots[n.root(ref)] = true
 		}
 	})
 }

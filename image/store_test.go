@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 func named(t *testing.T, s string) reference.Named {
@@ -160,5 +161,30 @@ func TestRemoveTwice(t *testing.T) {
 	}
 	if _, err := s.Remove(id); !errdefs.IsNotFound(err) {
 		t.Errorf("removed twice: %v", err)
+	}
+}
+
+// TestForms: a root leads to the form that has it, before one whose manifest it is.
+func TestForms(t *testing.T) {
+	describe := func(s string) *ocispec.Descriptor { return &ocispec.Descriptor{Digest: digest.FromString(s)} }
+	byIndex := Form{Manifest: describe("manifest"), Index: describe("index")}
+	alone, other := Form{Manifest: describe("manifest")}, Form{Manifest: describe("other")}
+	img := Image{}.With(byIndex).With(other).With(alone).With(byIndex)
+	if len(img.Forms()) != 3 || img.Root() != byIndex.Root() {
+		t.Fatalf("%+v", img.Forms())
+	}
+	for root, want := range map[digest.Digest]digest.Digest{
+		byIndex.Root(): byIndex.Root(), alone.Root(): alone.Root(), other.Root(): other.Root(), "": byIndex.Root(), digest.FromString("none"): byIndex.Root(),
+	} {
+		in := img.In(root)
+		if in.Root() != want || len(in.Forms()) != 3 {
+			t.Errorf("in %s: %s of %d", root, in.Root(), len(in.Forms()))
+		}
+	}
+	if in := (Image{}).With(byIndex).With(other).In(byIndex.Manifest.Digest); in.Root() != byIndex.Root() {
+		t.Errorf("by its manifest: %s", in.Root())
+	}
+	if img.Has("") || !img.Has(byIndex.Manifest.Digest) || img.Has(digest.FromString("none")) {
+		t.Error("what it has")
 	}
 }

@@ -33,11 +33,12 @@ func (l *Launcher) Reconnect(ctx context.Context, id, dir, cgroup string) (*Shim
 	if !isAbsent(err) {
 		return s, err
 	}
+	left := errors.Is(err, unix.ECONNREFUSED) // a socket at which nobody listens
 	cgroup = l.cgroupOr(cgroup, id)
 	_, err = protocol.ReadRecord(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		stays, err := l.staysIn(ctx, cgroup)
-		if err == nil && !stays {
+		if err == nil && !stays && left {
 			err = removeSocket(dir) // of a shim that was lost before it made the record
 		}
 		if err != nil {

@@ -33,7 +33,7 @@ func (l *Launcher) Reconnect(ctx context.Context, id, dir, cgroup string) (*Shim
 	if !isAbsent(err) {
 		return s, err
 	}
-	left := errors.Is(err, unix.ECONNREFUSED) // a socket at which nobody listens
+	left := !errors.Is(err, fs.ErrNotExist) // a socket of one that is gone; else one that comes now is a new shim's
 	cgroup = l.cgroupOr(cgroup, id)
 	_, err = protocol.ReadRecord(dir)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -52,15 +54,19 @@ func (b *Builder) Usage(ctx context.Context) (Usage, error) {
 	}
 	for _, m := range mounts {
 		u.Bytes += m.Bytes
-		u.Entries = append(u.Entries, Entry{ID: m.Dir, Type: "exec.cachemount", Description: m.Name, Bytes: m.Bytes, InUse: m.InUse, LastUsed: m.Used})
+		u.Entries = append(u.Entries, Entry{ID: m.Dir, Type: "exec.cachemount", Description: m.Name, Bytes: m.Bytes, InUse: m.InUse, Created: m.Used, LastUsed: m.Used})
 	}
 	n, err := b.contexts.Contents.Size()
 	if err != nil {
 		return Usage{}, err
 	}
 	if n > 0 {
+		info, err := os.Stat(filepath.Join(b.opts.Root, contextsDir))
+		if err != nil {
+			return Usage{}, err
+		}
 		u.Bytes += n
-		u.Entries = append(u.Entries, Entry{ID: "contexts", Type: "source.local", Description: "files of build contexts", Bytes: n})
+		u.Entries = append(u.Entries, Entry{ID: "contexts", Type: "source.local", Description: "files of build contexts", Bytes: n, Created: info.ModTime()})
 	}
 	return u, nil
 }

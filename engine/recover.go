@@ -225,7 +225,7 @@ func (e *Engine) settle(ctx context.Context, c *instance, ended map[*instance]ru
 			e.log.Error("a removal that was cut short could not be ended", "container", c.ID, "error", err)
 		}
 	case c.Config().Restart.AtEngineStart(s):
-		c.Note(func(s *container.State) { s.Status = container.Restarting })
+		c.Note(func(s *container.State) { s.Status, s.StoppedByUser = container.Restarting, false }) // of the engine before
 		e.restartAfter(c, 0)
 	case s.Status == container.Running:
 		c.Note(func(s *container.State) { s.Status = container.Exited })

@@ -43,11 +43,17 @@ func (e *Engine) meant(user string, id digest.Digest, all []reference.Named, for
 			return !goes
 		})
 		if len(mine) < len(all) {
+			if !force && oneReference(all) {
+				return mine, e.unused(id, true, false)
+			}
 			return mine, nil
 		}
 	case !strings.HasPrefix(id.Encoded(), strings.TrimPrefix(user, "sha256:")): // a name that is another image's by now
 		return nil, image.NotFound(user)
 	case !force && !oneReference(all):
+		if err := e.unused(id, false, true); err != nil { // what force would not help against
+			return nil, err
+		}
 		return nil, fmt.Errorf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories: %w", short(id), errdefs.ErrConflict)
 	}
 	return all, e.unused(id, byName, force)

@@ -116,11 +116,14 @@ func ParseConfig(b []byte) (*Config, error) {
 }
 
 // ParseName reads what a user typed where an image is wanted: a name with or without tag or digest.
-// A name without either means the tag "latest".
+// A name without either means the tag "latest"; beside a digest the tag says nothing.
 func ParseName(s string) (reference.Named, error) {
 	named, err := reference.ParseNormalizedNamed(s)
 	if err != nil {
 		return nil, fmt.Errorf("invalid reference format: %q: %w: %w", s, err, errdefs.ErrInvalidArgument)
+	}
+	if digested, ok := named.(reference.Canonical); ok {
+		return reference.WithDigest(reference.TrimNamed(named), digested.Digest())
 	}
 	return reference.TagNameOnly(named), nil
 }

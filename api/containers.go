@@ -282,7 +282,11 @@ func (s *Server) stopContainer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.engine.Stop(r.Context(), r.PathValue("id"), r.URL.Query().Get("signal"), t); err != nil {
+	stop := s.engine.Stop
+	if truth(r.URL.Query(), "shutdown", false) { // ours: Docker's clients don't say it
+		stop = s.engine.StopForShutdown
+	}
+	if err := stop(r.Context(), r.PathValue("id"), r.URL.Query().Get("signal"), t); err != nil {
 		return err
 	}
 	return done(w)

@@ -13,7 +13,16 @@ import (
 func setupStop(a *App, c *cobra.Command) {
 	c.Use = "stop [OPTIONS] CONTAINER [CONTAINER...]"
 	c.Example = "berth stop -t 3 web"
-	setupWords(a, c, "stop", stopFlags(c))
+	query := stopFlags(c)
+	shutdown := c.Flags().Bool("shutdown", false, "The machine goes down: policies start the containers again afterwards")
+	c.Flags().Lookup("shutdown").Hidden = true // for the unit that docs/systemd has
+	setupWords(a, c, "stop", func() url.Values {
+		q := query()
+		if *shutdown {
+			q.Set("shutdown", "1")
+		}
+		return q
+	})
 }
 
 func setupRestart(a *App, c *cobra.Command) {

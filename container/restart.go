@@ -62,13 +62,14 @@ func (p RestartPolicy) Next(s State, ran, last time.Duration) (delay time.Durati
 // AtEngineStart says whether a container that is not running is started by a new engine. Docker
 // starts "always" ones even where a user had stopped them.
 func (p RestartPolicy) AtEngineStart(s State) bool {
+	stopped := s.StoppedByUser && !s.Shutdown
 	switch p.Name {
 	case "always":
 		return !s.StartedAt.IsZero()
 	case "unless-stopped":
-		return !s.StoppedByUser && !s.StartedAt.IsZero()
+		return !stopped && !s.StartedAt.IsZero()
 	case "on-failure":
-		return !s.StoppedByUser && s.ExitCode != 0 && !s.StartedAt.IsZero()
+		return !stopped && s.ExitCode != 0 && !s.StartedAt.IsZero()
 	}
 	return false
 }

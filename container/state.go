@@ -35,10 +35,12 @@ type State struct {
 	FinishedAt time.Time // zero: never
 	// StoppedByUser is durable before the signal is sent: such a container is not started again by
 	// its policy ("unless-stopped" not even by a new engine).
-	StoppedByUser bool      `json:",omitempty"`
-	RestartCount  int       `json:",omitempty"` // by policy, since the last start by a user
-	NextRestart   time.Time `json:",omitempty"`
-	Health        *Health   `json:",omitempty"`
+	StoppedByUser bool `json:",omitempty"`
+	// Shutdown says that it was stopped because the machine goes down: for a new engine that is no user's wish.
+	Shutdown     bool      `json:",omitempty"`
+	RestartCount int       `json:",omitempty"` // by policy, since the last start by a user
+	NextRestart  time.Time `json:",omitempty"`
+	Health       *Health   `json:",omitempty"`
 }
 
 // Record is all that is kept of a container.

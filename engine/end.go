@@ -111,6 +111,20 @@ func (e *Engine) Stop(ctx context.Context, user, sig string, timeout *int) error
 	return describe(c, "cannot stop container", e.stop(context.WithoutCancel(ctx), c, sig, timeout))
 }
 
+// StopForShutdown is Stop because the machine goes down: the next engine starts the container again where its policy says
+// so.
+func (e *Engine) StopForShutdown(ctx context.Context, user, sig string, timeout *int) error {
+	c, err := e.find(user)
+	if err != nil {
+		return err
+	}
+	if err := e.Stop(ctx, c.ID, sig, timeout); err != nil || c.Config().AutoRemove {
+		return err
+	}
+	err = c.Update(atomicfile.Durable, func(s *container.State) { s.Shutdown = true })
+	return describe(c, "cannot note that the machine goes down", err)
+}
+
 func (e *Engine) stop(ctx context.Context, c *instance, name string, timeout *int) error {
 	cfg := c.Config()
 	if name == "" {
@@ -174,7 +188,7 @@ func (e *Engine) noMore(c *instance) {
 	}
 	c.mu.Unlock()
 	err := c.Update(atomicfile.Durable, func(s *container.State) {
-		s.StoppedByUser = true
+		s.StoppedByUser, s.Shutdown = true, false
 		if s.Status == container.Restarting {
 			s.Status = container.Exited
 		}

@@ -201,10 +201,5 @@ func (b *Builder) Layers(ctx context.Context) ([]digest.Digest, error) {
 		return nil, err
 	}
 	defer leave()
-	made := b.solver.Layers() // before the cache's: it is there that they go
-	cached, err := b.cache.Layers()
-	if err != nil {
-		return nil, err
-	}
-	return append(made, cached...), nil
+	return b.solver.Layers()
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/berth-engine/berth/api/wire"
 	"github.com/berth-engine/berth/cli/client"
 	"github.com/berth-engine/berth/internal/frame"
+	"github.com/berth-engine/berth/internal/testroot"
 )
 
 // TestMain lets this test binary be the command line: a terminal, signals and exit codes belong to a
@@ -30,7 +31,7 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv("BERTH_TEST_BE_BERTH") != "" {
 		if os.Getenv("BERTH_TEST_NO_TMPFILE") != "" {
-			if err := denyTmpfile(); err != nil {
+			if err := testroot.Deny(unix.SYS_OPENAT, unix.EOPNOTSUPP, unix.O_TMPFILE&^unix.O_DIRECTORY); err != nil { // as a file system that has no such files
 				panic(err)
 			}
 		}

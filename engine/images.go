@@ -76,13 +76,7 @@ func (e *Engine) showImage(img image.Image, names map[digest.Digest][]reference.
 	if err != nil {
 		return Image{}, err
 	}
-	shown := Image{Image: img, Config: cfg, RawConfig: raw, Names: names[img.ID]}
-	for _, c := range e.all() {
-		if c.Config().ImageID == img.ID {
-			shown.Containers++
-		}
-	}
-	return shown, nil
+	return Image{Image: img, Config: cfg, RawConfig: raw, Names: names[img.ID], Containers: len(e.containersOf(img.ID))}, nil
 }
 
 // Images returns all images, the newest first. What could not be read is logged and left out.
@@ -171,12 +165,11 @@ func (e *Engine) keep(ctx context.Context, l *lease, rawConfig []byte, parent di
 	img := image.Image{ID: digest.FromBytes(rawConfig), DiffIDs: cfg.RootFS.DiffIDs, Parent: parent, Added: time.Now().UTC()}
 	l.hold(img.DiffIDs...)
 	l.name(img.ID)
-	for _, d := range img.DiffIDs {
-		found, err := e.layers.Get(d)
-		if err != nil {
-			return image.Image{}, err
-		}
-		img.Size += found.TarSize
+	if old, err := e.images.Get(img.ID); err == nil { // as after a cached build; it does not go any more
+		return old, nil
+	}
+	if img.Size, err = e.tarSize(img.DiffIDs); err != nil {
+		return image.Image{}, err
 	}
 	if _, err := e.content.Put(ctx, img.ID, strings.NewReader(string(rawConfig))); err != nil {
 		return image.Image{}, err
@@ -188,6 +181,18 @@ func (e *Engine) keep(ctx context.Context, l *lease, rawConfig []byte, parent di
 		return img, nil
 	})
 	return img, err
+}
+
+// tarSize is the sum of the tars of layers, in bytes.
+func (e *Engine) tarSize(layers []digest.Digest) (size int64, err error) {
+	for _, d := range layers {
+		found, err := e.layers.Get(d)
+		if err != nil {
+			return 0, err
+		}
+		size += found.TarSize
+	}
+	return size, nil
 }
 
 // HistoryEntry is a line of an image's history, the newest first.

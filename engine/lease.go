@@ -31,28 +31,32 @@ func (l *leases) lease() *lease { return &lease{of: l} }
 
 // hold keeps digests until end. It waits for what is being collected: whether something is here is to be seen afterwards.
 func (l *lease) hold(digests ...digest.Digest) {
-	l.of.mu.Lock()
-	defer l.of.mu.Unlock()
-	l.of.counts = count(l.of.counts, digests...)
-	l.held = append(l.held, digests...)
+	l.mark(&l.of.counts, &l.held, digests...)
 }
 
 // name holds an image that is about to be named, until end: its record does not go as long.
 func (l *lease) name(id digest.Digest) {
 	l.hold(id)
-	l.of.mu.Lock()
-	defer l.of.mu.Unlock()
-	l.of.naming = count(l.of.naming, id)
-	l.named = append(l.named, id)
+	l.mark(&l.of.naming, &l.named, id)
 }
 
 // use holds an image that a container is being made of, until end: only force takes its record away as long.
 func (l *lease) use(id digest.Digest) {
 	l.hold(id)
+	l.mark(&l.of.using, &l.used, id)
+}
+
+// mark counts digests, and notes them in the list by which end uncounts them.
+func (l *lease) mark(counts *map[digest.Digest]int, list *[]digest.Digest, digests ...digest.Digest) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	l.of.using = count(l.of.using, id)
-	l.used = append(l.used, id)
+	if *counts == nil {
+		*counts = map[digest.Digest]int{}
+	}
+	for _, d := range digests {
+		(*counts)[d]++
+	}
+	*list = append(*list, digests...)
 }
 
 // doubt says that digests may have been held for nothing. Without any, all that the lease holds is meant.
@@ -96,16 +100,6 @@ func (l *lease) end() (free []digest.Digest) {
 	}
 	l.held, l.named, l.used = nil, nil, nil
 	return free
-}
-
-func count(counts map[digest.Digest]int, digests ...digest.Digest) map[digest.Digest]int {
-	if counts == nil {
-		counts = map[digest.Digest]int{}
-	}
-	for _, d := range digests {
-		counts[d]++
-	}
-	return counts
 }
 
 // uncount says whether somebody still counts.

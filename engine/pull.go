@@ -77,15 +77,12 @@ func (e *Engine) pull(ctx context.Context, l *lease, ref reference.Named, o Pull
 // is here in another form, it has both, the new one first.
 func (e *Engine) record(l *lease, img image.Image) (image.Image, error) {
 	l.name(img.ID)
-	for _, d := range img.DiffIDs {
-		found, err := e.layers.Get(d)
-		if err != nil {
-			return image.Image{}, err
-		}
-		img.Size += found.TarSize
+	var err error
+	if img.Size, err = e.tarSize(img.DiffIDs); err != nil {
+		return image.Image{}, err
 	}
 	var before image.Image
-	err := e.images.Update(img.ID, func(old image.Image, found bool) (image.Image, error) {
+	err = e.images.Update(img.ID, func(old image.Image, found bool) (image.Image, error) {
 		if before = old; found {
 			img.Parent, img.Others = old.Parent, old.With(img.Form).Others
 		}

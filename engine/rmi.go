@@ -18,17 +18,12 @@ type RemovedImage struct{ Untagged, Deleted string }
 // blobs and those of its layers that nothing else uses. A container that was made of it is
 // errdefs.ErrConflict without force. Of a running one only the names go, by force and by name.
 func (e *Engine) RemoveImage(user string, force bool) (done []RemovedImage, err error) {
-	done, _, err = e.removeImage(user, force)
-	return done, err
-}
-
-// removeImage is RemoveImage; deleted are the layers and blobs that went.
-func (e *Engine) removeImage(user string, force bool) (done []RemovedImage, deleted []digest.Digest, err error) {
 	id, err := e.images.Resolve(user)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return e.deleteImage(id, func(all []reference.Named) ([]reference.Named, error) { return e.meant(user, id, all, force) })
+	done, _, err = e.deleteImage(id, func(all []reference.Named) ([]reference.Named, error) { return e.meant(user, id, all, force) })
+	return done, err
 }
 
 // meant are the names of an image that RemoveImage takes away: the one that the user gave, and with the last tag of a
@@ -59,7 +54,8 @@ func (e *Engine) meant(user string, id digest.Digest, all []reference.Named, for
 	return all, e.unused(id, byName, force)
 }
 
-// deleteImage takes those names of an image away that pick chooses of all, and what it leaves, if that were all.
+// deleteImage takes those names of an image away that pick chooses of all, and what it leaves, if that were all. deleted
+// are the layers and blobs that went.
 func (e *Engine) deleteImage(id digest.Digest, pick func(all []reference.Named) ([]reference.Named, error)) (done []RemovedImage, deleted []digest.Digest, err error) {
 	done, was, free, err := e.dropNames(id, pick)
 	for _, d := range done {
@@ -109,12 +105,9 @@ func (e *Engine) dropNames(id digest.Digest, pick func(all []reference.Named) ([
 		done = append(done, RemovedImage{Untagged: reference.FamiliarString(n)})
 	}
 	naming := e.leases.naming[id] > 0
-	for _, c := range e.all() { // by force, and by name: the image stays without one
-		if c.Config().ImageID == id && c.State().Status.Active() {
-			return done, nil, nil, nil
-		}
-	}
 	switch {
+	case slices.ContainsFunc(e.containersOf(id), isActive): // by force, and by name: the image stays without one
+		return done, nil, nil, nil
 	case naming && len(done) == 0 && len(picked) == len(all):
 		return nil, nil, nil, fmt.Errorf("conflict: unable to delete %s - it is being built, pulled or tagged just now: %w", short(id), errdefs.ErrConflict)
 	case naming:
@@ -157,15 +150,12 @@ func (e *Engine) unused(id digest.Digest, byName, force bool) error {
 	if e.leases.using[id] > 0 && !force {
 		return fmt.Errorf("conflict: unable to delete %s (must be forced) - a container is being made of it just now: %w", short(id), errdefs.ErrConflict)
 	}
-	for _, c := range e.all() {
-		if c.Config().ImageID != id {
-			continue
-		}
-		switch running := c.State().Status.Active(); {
+	for _, c := range e.containersOf(id) {
+		switch {
 		case byName && !force:
 			return fmt.Errorf("conflict: unable to remove repository reference (must force) - container %s is using its referenced image %s: %w", container12(c), short(id), errdefs.ErrConflict)
 		case byName:
-		case running:
+		case isActive(c):
 			return fmt.Errorf("conflict: unable to delete %s (cannot be forced) - image is being used by running container %s: %w", short(id), container12(c), errdefs.ErrConflict)
 		case !force:
 			return fmt.Errorf("conflict: unable to delete %s (must be forced) - image is being used by stopped container %s: %w", short(id), container12(c), errdefs.ErrConflict)
@@ -173,6 +163,13 @@ func (e *Engine) unused(id digest.Digest, byName, force bool) error {
 	}
 	return nil
 }
+
+// containersOf are the containers that were made of an image.
+func (e *Engine) containersOf(id digest.Digest) []*instance {
+	return slices.DeleteFunc(e.all(), func(c *instance) bool { return c.Config().ImageID != id })
+}
+
+func isActive(c *instance) bool { return c.State().Status.Active() }
 
 func container12(c *instance) string  { return c.ID[:12] }
 func short(id digest.Digest) string   { return id.Encoded()[:12] }

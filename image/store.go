@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -60,7 +61,7 @@ func (s *Store) namePath(full string) string {
 }
 
 // Update makes durable what change makes of the record of an image; found is false where there is none. Nobody else
-// writes a record meanwhile. An error of change is returned, and nothing is written.
+// writes a record meanwhile. An error of change is returned, and nothing is written; nor is what is as it was.
 func (s *Store) Update(id digest.Digest, change func(old Image, found bool) (Image, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,8 +69,9 @@ func (s *Store) Update(id digest.Digest, change func(old Image, found bool) (Ima
 	if err != nil && !errdefs.IsNotFound(err) && !errors.Is(err, atomicfile.ErrDamaged) { // which was set aside
 		return err
 	}
-	img, err := change(old, err == nil)
-	if err != nil {
+	found := err == nil
+	img, err := change(old, found)
+	if err != nil || found && reflect.DeepEqual(img, old) {
 		return err
 	}
 	return atomicfile.WriteRecord(s.imagePath(id), img, atomicfile.Durable)

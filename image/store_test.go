@@ -60,6 +60,11 @@ func TestUpdate(t *testing.T) {
 	if now, _ := s.Get(a.ID); err != nil || now.Size != 7 {
 		t.Errorf("%v, %+v", err, now)
 	}
+	before, failedBefore := os.Stat(s.imagePath(a.ID))
+	err = s.Update(a.ID, func(old Image, _ bool) (Image, error) { return old, nil })
+	if after, failedAfter := os.Stat(s.imagePath(a.ID)); errors.Join(err, failedBefore, failedAfter) != nil || !os.SameFile(before, after) {
+		t.Errorf("what is as it was is written again: %v", err)
+	}
 	none := digest.FromString("none")
 	err = s.Update(none, func(_ Image, found bool) (Image, error) {
 		if found {

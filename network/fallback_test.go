@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/berth-engine/berth/internal/testroot"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,7 +34,7 @@ func TestWithoutBPF(t *testing.T) {
 
 // withoutBPF is TestWithoutBPF's other side.
 func withoutBPF(root, execRoot string) error {
-	if err := deny(unix.SYS_BPF); err != nil {
+	if err := testroot.Deny(unix.SYS_BPF, unix.EPERM, 0); err != nil {
 		return err
 	}
 	if _, err := loadProgram(dropLoopback()); !errors.Is(err, unix.EPERM) {

@@ -86,15 +86,12 @@ func (s *Solver) letGo(doubtful []digest.Digest) {
 	if len(doubtful) == 0 {
 		return
 	}
-	named := map[digest.Digest]bool{}
-	for _, id := range s.Layers() { // before the cache's: it is there that they go
-		named[id] = true
-	}
-	cached, err := s.opts.Cache.Layers()
+	layers, err := s.Layers()
 	if err != nil { // closed: the next start looks
 		return
 	}
-	for _, id := range cached {
+	named := map[digest.Digest]bool{}
+	for _, id := range layers {
 		named[id] = true
 	}
 	if doubtful = slices.DeleteFunc(doubtful, func(id digest.Digest) bool { return named[id] }); len(doubtful) > 0 {

@@ -16,14 +16,11 @@ type execution struct {
 
 // remember makes a record's results known to other builds at once, and to the cache when they are layers.
 func (s *Solver) remember(e *execution) {
-	s.mu.Lock()
-	s.live[e.id] = e
-	s.mu.Unlock()
-	s.ended(nil, func() {})
+	s.ended(nil, func() { s.live[e.id] = e })
 }
 
-// ended is called when what was registered (not nil) has ended, and tells of it by done. Results of which all parts are
-// layers, or never will be, go into the cache: whoever was told finds them there.
+// ended is called when what was registered (not nil) has ended, and tells of it by done, which has mu held. Results of
+// which all parts are layers, or never will be, go into the cache: whoever was told finds them there.
 func (s *Solver) ended(what any, done func()) {
 	s.mu.Lock()
 	done()
@@ -81,8 +78,18 @@ func (r *result) ready() (ids []digest.Digest) {
 	return ids
 }
 
-// Layers lists the layers of steps that ran, which no record names yet. Those that are being made are held.
-func (s *Solver) Layers() (all []digest.Digest) {
+// Layers lists the layers that results and records name. Those that are being made are held.
+func (s *Solver) Layers() ([]digest.Digest, error) {
+	made := s.made() // before the cache's: it is there that they go
+	cached, err := s.opts.Cache.Layers()
+	if err != nil {
+		return nil, err
+	}
+	return append(made, cached...), nil
+}
+
+// made are the layers of steps that ran, which no record names yet.
+func (s *Solver) made() (all []digest.Digest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.live {
